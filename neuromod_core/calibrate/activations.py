@@ -1,0 +1,87 @@
+"""Residual streams of given texts at every layer, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from neuromod_core.engine.rows import pad_right
+from neuromod_core.kernel.errors import CalibrationError
+from neuromod_core.models import LoadedModel
+
+BATCH = 24
+
+
+def tokens_of(model: LoadedModel, text: str) -> list[int]:
+    """Return the tokens of a text without special tokens; raise CalibrationError when there are none."""
+    tokens: list[int] = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    if not tokens:
+        raise CalibrationError(f"The tokenizer of {model.name} gives no token for {text[:40]!r}.")
+    return tokens
+
+
+def opening(model: LoadedModel) -> list[int]:
+    """Return the tokens that open a turn of the model in its chat template: what it sees before it writes."""
+    empty = [{"role": "user", "content": ""}]
+    with_turn = model.tokenizer.apply_chat_template(empty, add_generation_prompt=True, tokenize=False)
+    without = model.tokenizer.apply_chat_template(empty, add_generation_prompt=False, tokenize=False)
+    return tokens_of(model, with_turn[len(without) :])
+
+
+@torch.inference_mode()
+def streams(model: LoadedModel, texts: Sequence[Sequence[int]], reduce: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Return `reduce(states, mask)` of every block's output, stacked to (texts, depth, ...), float32.
+
+    reduce: from states (rows, tokens, width) and mask (rows, tokens) to (rows, ...).
+    """
+    parts: list[Tensor] = []
+    for start in range(0, len(texts), BATCH):
+        batch = pad_right(texts[start : start + BATCH], model.device)
+        caught: list[Tensor] = []
+
+        def catch(_module: object, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
+            states = output[0] if isinstance(output, tuple) else output
+            caught.append(reduce(states.float(), batch.mask.bool()))  # noqa: B023 - used within this turn of the loop
+
+        handles = [block.register_forward_hook(catch) for block in model.blocks]
+        try:
+            model.hidden(batch.tokens, batch.mask, torch.arange(batch.tokens.shape[1])[None].to(model.device), None)
+        finally:
+            for handle in handles:
+                handle.remove()
+        parts.append(torch.stack(caught, dim=1).cpu())
+    return torch.cat(parts)
+
+
+def mean_after(skip: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a reduction: the mean state (rows, width) over real tokens after the first `skip`."""
+
+    def reduce(states: Tensor, mask: Tensor) -> Tensor:
+        counted = mask.clone()
+        counted[:, :skip] = False
+        return (states * counted[..., None]).sum(1) / counted.sum(1, keepdim=True)
+
+    return reduce
+
+
+def norms_after_first(states: Tensor, mask: Tensor) -> Tensor:
+    """Return the norms (rows, tokens) of the states, NaN at padding and at token 0, whose norm is an outlier."""
+    norms = states.norm(dim=-1).masked_fill(~mask, float("nan"))
+    norms[:, 0] = float("nan")
+    return norms
+
+
+def stream_norms(model: LoadedModel, texts: Sequence[Sequence[int]]) -> Tensor:
+    """Return the median norm (depth,) of the residual stream per layer over the texts' tokens, token 0 excluded."""
+    width = max(len(text) for text in texts)
+
+    def reduce(states: Tensor, mask: Tensor) -> Tensor:
+        norms = norms_after_first(states, mask)
+        missing = norms.new_full((len(norms), width - norms.shape[1]), float("nan"))
+        return torch.cat([norms, missing], dim=-1)
+
+    norms = streams(model, texts, reduce)
+    median: Tensor = norms.permute(1, 0, 2).flatten(1).nanmedian(dim=-1).values
+    return median

@@ -1,0 +1,56 @@
+"""Induction heads, by prefix matching on repeated random tokens.
+
+On  [BOS, r_1 .. r_T, r_1 .. r_T]  a head that looks, from the second copy, at the token after the first occurrence of
+the current one scores  I(l, h) = mean over sequences and q in the second copy of A[q, q - (T - 1)].
+Source: Olsson et al. 2022.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuromod_core.kernel.rng import rng
+from neuromod_core.models import LoadedModel
+
+SEQUENCES, LENGTH, THRESHOLD = 12, 50, 0.3
+
+
+def repeated_tokens(model: LoadedModel, seed: int = 0) -> Tensor:
+    """Return (sequences, 1 + 2 length) tokens: a start token, then the same random ordinary tokens twice."""
+    special = set(model.tokenizer.all_special_ids)
+    words = np.array([token for token in range(model.tokenizer.vocab_size) if token not in special])
+    half = rng(seed, "induction").choice(words, size=(SEQUENCES, LENGTH))
+    start = model.tokenizer.bos_token_id
+    column = np.full((SEQUENCES, 1), words[0] if start is None else start)
+    return torch.from_numpy(np.concatenate([column, half, half], axis=1))
+
+
+@torch.inference_mode()
+def attention_patterns(model: LoadedModel, tokens: Tensor) -> Tensor:
+    """Return attention weights (depth, sequences, heads, queries, keys) in explicit algebra."""
+    before = model.network.config._attn_implementation
+    model.network.set_attn_implementation("eager")
+    try:
+        output = model.network(tokens.to(model.device), output_attentions=True, use_cache=False)
+    finally:
+        model.network.set_attn_implementation(before)
+    return torch.stack([weights.float().cpu() for weights in output.attentions])
+
+
+def prefix_matching(patterns: Tensor, length: int = LENGTH) -> Tensor:
+    """Return the induction score (depth, heads, sequences) of attention patterns on repeated tokens."""
+    stripe = patterns.diagonal(offset=1 - length, dim1=-2, dim2=-1)
+    return stripe[..., -length + 1 :].mean(-1).transpose(1, 2)
+
+
+def split_half(scores: Tensor) -> float:
+    """Return the correlation over heads of the scores on odd and even sequences."""
+    odd, even = scores[..., ::2].mean(-1).flatten(), scores[..., 1::2].mean(-1).flatten()
+    return float(torch.corrcoef(torch.stack([odd, even]))[0, 1])
+
+
+def induction_scores(model: LoadedModel) -> Tensor:
+    """Return the induction score (depth, heads, sequences) of every head."""
+    return prefix_matching(attention_patterns(model, repeated_tokens(model)))

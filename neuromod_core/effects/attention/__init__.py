@@ -1,0 +1,1 @@
+"""Effects on queries and heads."""

@@ -1,0 +1,66 @@
+"""Effects on queries and on what heads write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuromod_core.effects.base import EFFECTS, HeadEffect, QueryEffect, in_range
+from neuromod_core.effects.subject import Stream, Subject
+from neuromod_core.kernel.rng import rng
+
+
+@EFFECTS.add("qk_score_scaling")
+@dataclass(frozen=True, kw_only=True)
+class QKScoreScaling(QueryEffect):
+    """Sharpen (d > 0) or blunt (d < 0) the attention of a head set:  S' = span**d S  on its heads, others unchanged.
+
+    Acts inside the attention function, after any query norm and rotary embedding, so that every architecture feels it.
+    `heads` names a calibrated set ("induction") or "all".  Source: Neuromod methodology; heads: Olsson et al. 2022.
+    """
+
+    heads: str = "induction"
+    span: float = 2.0
+    observable, moves = "sharpness", 1
+
+    def __post_init__(self) -> None:
+        in_range(self.span, 1.01, 10.0, "qk_score_scaling: span")
+
+    def check(self, subject: Subject) -> None:
+        """Raise MissingVector when the head set was not calibrated or is empty."""
+        if self.heads != "all":
+            subject.head_set(self.heads)
+
+    def gain(self, dose: Tensor, subject: Subject) -> Tensor:
+        """See `QueryEffect.gain`."""
+        shape = (subject.shape.depth, subject.shape.heads)
+        chosen = torch.ones(shape, dtype=torch.bool) if self.heads == "all" else subject.head_set(self.heads)
+        return torch.where(chosen.to(dose.device), self.span ** dose[:, None, None], 1.0)
+
+
+@EFFECTS.add("head_masking_dropout")
+@dataclass(frozen=True, kw_only=True)
+class HeadMasking(HeadEffect):
+    """Silence a random share of heads:  o'_h = 0  where  u_h < rate d,  u_h uniform, drawn once per row.
+
+    Masks of one row are nested in dose (a larger dose silences a superset), and the same at every token, so cached and
+    uncached decoding agree. No rescaling of the remaining heads.  Source: Michel, Levy & Neubig 2019 (head ablation).
+    """
+
+    rate: float = 0.4
+    doses = (0.0, 2.0)
+    observable, moves = "silenced_heads", 1
+    stochastic = True
+
+    def __post_init__(self) -> None:
+        in_range(self.rate, 0.01, 0.5, "head_masking_dropout: rate")
+
+    def gate(self, dose: Tensor, subject: Subject, streams: tuple[Stream, ...]) -> Tensor:
+        """See `HeadEffect.gate`."""
+        shape = (subject.shape.depth, subject.shape.heads)
+        draws = np.stack([rng(stream.root, stream.name, "head_masking").random(shape) for stream in streams])
+        uniform = torch.from_numpy(draws).to(dose.device)
+        return (uniform >= self.rate * dose.double()[:, None, None]).to(dose.dtype)

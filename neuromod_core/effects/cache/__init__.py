@@ -1,0 +1,1 @@
+"""Effects on what a token can still see of the past."""

@@ -1,0 +1,1 @@
+"""Effects on what enters the first block."""

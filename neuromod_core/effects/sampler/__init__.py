@@ -1,0 +1,1 @@
+"""Effects on next-token logits."""

@@ -1,0 +1,228 @@
+"""Reading the model without sampling: log-likelihoods of given responses, and log-probabilities of given answers.
+
+The keys and values of a row's prompt are computed once and reused for all its continuations. Rows that differ only in
+their sampler effects share the forward pass, and part where logits become probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+from neuromod_core.effects import Subject
+from neuromod_core.engine.cache import expand, reserve
+from neuromod_core.engine.rows import Padded, Row, pad_left, pad_right
+from neuromod_core.engine.session import Session
+from neuromod_core.kernel.errors import DataError
+from neuromod_core.packs import Binding, bind
+from neuromod_core.packs.binding import Phase
+
+Tokens = Sequence[int]
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Log-likelihood in nats of one given response: raw (the model's), and expressed (after the row's sampler).
+
+    expressed is minus infinity when a sampler effect excludes one of the tokens.
+    """
+
+    raw: float
+    expressed: float
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Log-probabilities in nats of the given answers as the next token: raw, and expressed."""
+
+    raw: tuple[float, ...]
+    expressed: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Prefix:
+    """Prompts that were read: their distinct forward passes, and which row follows which of them."""
+
+    session: Session
+    binding: Binding  # of the distinct passes
+    samplers: Binding  # of the rows
+    follows: Tensor  # (rows,) index of the row's distinct pass
+    prompt: Padded
+    cache: Cache
+    last: Tensor  # (distinct, width) hidden state after the last prompt token
+
+
+def _identity(row: Row) -> tuple[object, ...]:
+    """What a row's forward pass depends on."""
+    effects = tuple(sorted((repr(item.effect), item.dose) for item in row.pack.forward_effects))
+    drawn = any(item.effect.stochastic for item in row.pack.forward_effects)
+    return row.prompt, effects, row.stream if drawn else None
+
+
+def _read(session: Session, rows: Sequence[Row], subject: Subject) -> _Prefix:
+    distinct: dict[tuple[object, ...], int] = {}
+    follows = [distinct.setdefault(_identity(row), len(distinct)) for row in rows]
+    first = [rows[follows.index(number)] for number in range(len(distinct))]
+    device = session.model.device
+    binding, samplers = (
+        bind([row.pack for row in group], [row.stream for row in group], subject, device=device)
+        for group in (first, rows)
+    )
+    prompt = pad_left([row.prompt for row in first], device)
+    cache = reserve(session.model.depth, prompt.tokens.shape[1])
+    hidden = session.forward(prompt.tokens, prompt.mask, pad=prompt.pad, binding=binding, phase="prompt", cache=cache)
+    return _Prefix(session, binding, samplers, torch.tensor(follows), prompt, cache, hidden[:, -1])
+
+
+def _continue(prefix: _Prefix, owners: Tensor, texts: Sequence[Tokens], phase: Phase) -> tuple[Tensor, Padded]:
+    """Return hidden states (n, tokens, width) of `texts` after the prompts of their owners, and the padded texts."""
+    padded = pad_right(texts, prefix.session.model.device)
+    mask = torch.cat([prefix.prompt.mask[owners], padded.mask], dim=-1)
+    hidden = prefix.session.forward(
+        padded.tokens,
+        mask,
+        pad=prefix.prompt.pad[owners],
+        binding=prefix.binding.take(owners),
+        phase=phase,
+        cache=expand(prefix.cache, owners, padded.tokens.shape[1]),
+    )
+    return hidden, padded
+
+
+def _batches(distinct: int, texts: int, size: int) -> Iterator[tuple[Tensor, list[int]]]:
+    """Yield (owners, text numbers) of at most `size` pairs, text by text, so that all arms meet in one batch."""
+    per = max(1, size // distinct)
+    for start in range(0, texts, per):
+        numbers = [number for number in range(start, min(start + per, texts)) for _ in range(distinct)]
+        yield torch.arange(distinct).repeat(len(numbers) // distinct), numbers
+
+
+def _two_readings(
+    prefix: _Prefix, logits: Tensor, owner: Tensor, index: Tensor, history: Tensor, wanted: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return log-probabilities of `wanted` tokens at n places: raw (n, w), and expressed (n, w) for each row.
+
+    logits (n, vocabulary) at places of distinct passes `owner` (n,). The second result has one line per (place, row
+    that follows the place's pass), in the order of `_followers`.
+    """
+    raw = logits.gather(-1, wanted) - logits.logsumexp(-1, keepdim=True)
+    place, row = _followers(prefix, owner)
+    if not prefix.samplers.logits:
+        return raw, raw[place]
+    edited = prefix.samplers.take(row).edit_logits(logits[place], index[place], history[place])
+    return raw, edited.gather(-1, wanted[place]) - edited.logsumexp(-1, keepdim=True)
+
+
+def _followers(prefix: _Prefix, owner: Tensor) -> tuple[Tensor, Tensor]:
+    """Return all (place, row) pairs where the row follows the pass that owns the place."""
+    pairs = (owner[:, None] == prefix.follows[None, :]).nonzero()
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _places(padded: Padded, first: bool) -> tuple[Tensor, Tensor]:
+    """Return (text, token) indices of the tokens to be scored: the first of each text, or all later ones."""
+    real = padded.mask.bool().clone()
+    real[:, 1:] &= not first
+    real[:, 0] &= first
+    pairs = real.nonzero()
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _history(padded: Padded, text: Tensor, token: Tensor) -> Tensor:
+    """Return the tokens of the response before each place, (n, width), -1 where there are none."""
+    earlier = torch.arange(padded.tokens.shape[1], device=text.device)[None, :] < token[:, None]
+    return torch.where(earlier, padded.tokens[text], -1)
+
+
+def _add_likelihoods(
+    prefix: _Prefix, hidden: Tensor, padded: Padded, owners: Tensor, first: bool, sums: tuple[Tensor, Tensor], slab: int
+) -> None:
+    """Add the log-probabilities of the scored tokens to `sums`: raw (texts,), expressed (texts, rows)."""
+    places = torch.stack(_places(padded, first))
+    for start in range(0, places.shape[1], slab):
+        text, token = places[:, start : start + slab]
+        states = prefix.last[owners[text]] if first else hidden[text, token - 1]
+        raw, expressed = _two_readings(
+            prefix,
+            prefix.session.model.logits(states),
+            owners[text],
+            token,
+            _history(padded, text, token),
+            padded.tokens[text, token][:, None],
+        )
+        place, row = _followers(prefix, owners[text])
+        sums[0].index_add_(0, text, raw[:, 0].double())
+        sums[1].index_put_((text[place], row), expressed[:, 0].double(), accumulate=True)
+
+
+@torch.inference_mode()
+def score(
+    session: Session,
+    rows: Sequence[Row],
+    responses: Sequence[Tokens],
+    subject: Subject,
+    *,
+    batch: int = 96,
+    slab: int = 256,
+) -> list[list[Likelihood]]:
+    """Return, per row, the log-likelihood of every response after the row's prompt.
+
+    responses: token lists, the same for all rows.  batch: texts in one forward pass.  slab: places whose logits are held
+    at a time. Both bound memory; batch is part of a study's engine fingerprint.
+
+    Raises:
+        DataError: for an empty response.
+    """
+    if any(len(text) == 0 for text in responses):
+        raise DataError("A response to score is empty; the tokenizer gave no token for its text.")
+    prefix, result = _read(session, rows, subject), [[Likelihood(0, 0, 0)] * len(responses) for _ in rows]
+    for owners, numbers in _batches(len(prefix.last), len(responses), batch):
+        texts = [responses[number] for number in numbers]
+        hidden, padded = _continue(prefix, owners, texts, "response")
+        sums = torch.zeros(len(texts)).double(), torch.zeros(len(texts), len(rows)).double()
+        for first in (True, False):
+            _add_likelihoods(prefix, hidden, padded, owners, first, sums, slab)
+        place, row_of = (part.tolist() for part in _followers(prefix, owners))
+        for text, row in zip(place, row_of, strict=True):
+            result[row][numbers[text]] = Likelihood(
+                raw=float(sums[0][text]), expressed=float(sums[1][text, row]), tokens=len(texts[text])
+            )
+    return result
+
+
+@torch.inference_mode()
+def choose(
+    session: Session,
+    rows: Sequence[Row],
+    questions: Sequence[Tokens],
+    answers: Sequence[int],
+    subject: Subject,
+    *,
+    batch: int = 96,
+) -> list[list[Choice]]:
+    """Return, per row, the log-probability of every answer token right after the row's prompt and each question.
+
+    questions: token lists read after the shared prompt (phase "prompt"), the same for all rows.  answers: token ids.
+    """
+    if any(len(text) == 0 for text in questions):
+        raise DataError("A question is empty; the tokenizer gave no token for its text.")
+    prefix, result = _read(session, rows, subject), [[Choice((), ())] * len(questions) for _ in rows]
+    wanted = torch.tensor(list(answers), device=session.model.device)
+    for owners, numbers in _batches(len(prefix.last), len(questions), batch):
+        texts = [questions[number] for number in numbers]
+        hidden, padded = _continue(prefix, owners, texts, "prompt")
+        count = len(texts)
+        logits = session.model.logits(hidden[torch.arange(count), padded.mask.sum(-1) - 1])
+        nothing = padded.tokens.new_zeros(count, 0)
+        raw, expressed = _two_readings(
+            prefix, logits, owners, torch.zeros(count, dtype=torch.long), nothing, wanted.expand(count, -1)
+        )
+        place, row_of = (part.tolist() for part in _followers(prefix, owners))
+        for line, (text, row) in enumerate(zip(place, row_of, strict=True)):
+            result[row][numbers[text]] = Choice(tuple(raw[text].tolist()), tuple(expressed[line].tolist()))
+    return result

@@ -1,0 +1,1 @@
+"""What every other module may use: errors, canonical bytes and digests, named random streams, registers."""
