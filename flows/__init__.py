@@ -1,0 +1,1 @@
+"""Prefect flows: a table of contents each. No arithmetic, no tensors."""

@@ -1,0 +1,1 @@
+"""One task per call of the core: a retry policy, a name, nothing else."""

@@ -61,14 +61,15 @@ def mean_after(skip: int) -> Callable[[Tensor, Tensor], Tensor]:
     def reduce(states: Tensor, mask: Tensor) -> Tensor:
         counted = mask.clone()
         counted[:, :skip] = False
-        return (states * counted[..., None]).sum(1) / counted.sum(1, keepdim=True)
+        mean: Tensor = (states * counted[..., None]).sum(1) / counted.sum(1, keepdim=True)
+        return mean
 
     return reduce
 
 
 def norms_after_first(states: Tensor, mask: Tensor) -> Tensor:
     """Return the norms (rows, tokens) of the states, NaN at padding and at token 0, whose norm is an outlier."""
-    norms = states.norm(dim=-1).masked_fill(~mask, float("nan"))
+    norms: Tensor = states.norm(dim=-1).masked_fill(~mask, float("nan"))
     norms[:, 0] = float("nan")
     return norms
 

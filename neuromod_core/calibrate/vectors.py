@@ -48,8 +48,8 @@ class Card:
 
 def sign_vectors(count: int) -> Array:
     """Return all 2^count vectors of +-1, (2^count, count); the first is all +1."""
-    signs: Array = 1.0 - 2.0 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1)
-    return signs
+    bits = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
+    return np.asarray(1 - 2 * bits, dtype=np.float64)
 
 
 def topic_pvalue(sums: Array) -> float:

@@ -63,8 +63,13 @@ class LogitEffect(Effect):
     family = "sampler"
 
     def __call__(self, logits: Tensor, dose: Tensor, step: Step) -> Tensor:
-        """Return `logits` (n, vocabulary) edited where `dose` (n,) is not zero."""
-        return torch.where(dose[:, None] != 0, self.edit(logits, dose, step), logits)
+        """Return `logits` (n, vocabulary) edited where `dose` (n,) is not zero; the other rows are not touched."""
+        rows = dose.nonzero()[:, 0]
+        if len(rows) == 0:
+            return logits
+        if len(rows) == len(dose):
+            return self.edit(logits, dose, step)
+        return logits.index_copy(0, rows, self.edit(logits[rows], dose[rows], step.take(rows)))
 
     @abstractmethod
     def edit(self, logits: Tensor, dose: Tensor, step: Step) -> Tensor:

@@ -96,6 +96,10 @@ class Step:
     history: Tensor
     subject: Subject
 
+    def take(self, rows: Tensor) -> Step:
+        """Return the step of the rows at these indices."""
+        return Step(self.index[rows], self.history[rows], self.subject)
+
 
 @dataclass(frozen=True, eq=False)
 class Place:

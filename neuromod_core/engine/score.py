@@ -112,10 +112,13 @@ def _two_readings(
     """
     raw = logits.gather(-1, wanted) - logits.logsumexp(-1, keepdim=True)
     place, row = _followers(prefix, owner)
-    if not prefix.samplers.logits:
-        return raw, raw[place]
-    edited = prefix.samplers.take(row).edit_logits(logits[place], index[place], history[place])
-    return raw, edited.gather(-1, wanted[place]) - edited.logsumexp(-1, keepdim=True)
+    expressed = raw[place]
+    edited = prefix.samplers.sampled[row].nonzero()[:, 0]
+    if len(edited):
+        at, who = place[edited], row[edited]
+        drawn = prefix.samplers.take(who).edit_logits(logits[at], index[at], history[at])
+        expressed[edited] = drawn.gather(-1, wanted[at]) - drawn.logsumexp(-1, keepdim=True)
+    return raw, expressed
 
 
 def _followers(prefix: _Prefix, owner: Tensor) -> tuple[Tensor, Tensor]:

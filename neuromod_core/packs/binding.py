@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeVar
 
 import torch
@@ -51,13 +52,15 @@ class Binding:
             logits = effect(logits, dose, step)
         return logits
 
-    @property
+    @cached_property
     def scored_rows(self) -> Tensor:
         """Indices of the rows whose attention scores some effect edits."""
-        touched = torch.zeros(self.rows, dtype=torch.bool)
-        for _, dose in self.scores:
-            touched |= dose.cpu() != 0
-        return touched.nonzero().flatten()
+        return _any_dose([dose for _, dose in self.scores], self.rows).nonzero().flatten()
+
+    @cached_property
+    def sampled(self) -> Tensor:
+        """(rows,) bool: whether some effect edits the row's logits."""
+        return _any_dose([dose for _, dose in self.logits], self.rows)
 
     def take(self, rows: Sequence[int] | Tensor) -> Binding:
         """Return the binding of the rows at these indices; an index may repeat."""
@@ -72,6 +75,13 @@ class Binding:
             gates=None if self.gates is None else self.gates[index],
             scores=tuple((effect, dose[index]) for effect, dose in self.scores),
         )
+
+
+def _any_dose(doses: Sequence[Tensor], rows: int) -> Tensor:
+    """Return (rows,) bool: whether any of the doses is not zero."""
+    if not doses:
+        return torch.zeros(rows, dtype=torch.bool)
+    return torch.stack([dose != 0 for dose in doses]).any(0)
 
 
 def _order(effect: Effect) -> tuple[int, str]:

@@ -1,0 +1,92 @@
+"""The console script `neuromod`. It reads the command line and the environment, and nothing below it does.
+
+Exit codes: 0 done, 2 the user can fix it (one line on stderr), 1 our bug (traceback), 3 a gate failed (report written).
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+from flows import commands
+from neuromod_core import __version__
+from neuromod_core.kernel.errors import NeuromodError
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+
+
+def cache_folder() -> Path:
+    """Return where models and calibrations are kept: NEUROMOD_CACHE, or `neuromod` in the user's cache folder."""
+    if chosen := os.environ.get("NEUROMOD_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "neuromod"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    top = argparse.ArgumentParser(
+        prog="neuromod", description="Blinded crossover experiments on dosed language models."
+    )
+    top.add_argument("--version", action="version", version=__version__)
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+
+    def verb(name: str, text: str) -> argparse.ArgumentParser:
+        return verbs.add_parser(name, help=text, description=text)
+
+    run = verb("run", "register a study and run it, or resume it: neuromod run study=smoke [GROUP=CHOICE] [KEY=VALUE]")
+    run.add_argument("-m", "--multirun", action="store_true", help="sweep over comma-separated values")
+    plan = verb("plan", "say what a study would cost: cells, shards, tokens, and what is already done")
+    plan.add_argument("--json", action="store_true", help="print JSON")
+    verb("register", "freeze a study into a file: neuromod register study=smoke out=FILE")
+    for name, text in (
+        ("verify", "derive every published number again and print the root hash"),
+        ("unblind", "open a study's allocation, if its ledger permits it"),
+    ):
+        verb(name, text).add_argument("run", help="folder of the run, or 'latest'")
+    doctor = verb("doctor", "check this machine: model, processor, storage, packs")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    effects = verb("effects", "list the register of effects")
+    effects.add_argument("--json", action="store_true", help="print JSON")
+    packs = verb("packs", "look at packs")
+    inner = packs.add_subparsers(dest="action", required=True, metavar="ACTION")
+    inner.add_parser("list", help="all packs").add_argument("--json", action="store_true", help="print JSON")
+    inner.add_parser("show", help="one pack").add_argument("name")
+    inner.add_parser("validate", help="check a pack file").add_argument("file")
+    for name in ("run", "plan", "register"):
+        verbs.choices[name].add_argument("overrides", nargs="*", help="Hydra overrides: GROUP=CHOICE, KEY=VALUE")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the one boundary at which an error the user can fix becomes one line and exit code 2."""
+    given = parser().parse_args(arguments)
+    try:
+        return commands.run(given, cache_folder())
+    except NeuromodError as error:
+        print(f"neuromod: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(f"neuromod: cannot write {error.filename or 'a file'}: {error.strerror}.", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("neuromod: interrupted; the same command resumes.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

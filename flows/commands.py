@@ -1,0 +1,189 @@
+"""What each command of `neuromod` does."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.settings import PROJECT, Settings, places_here, settings, sweep
+from neuromod_core.effects import EFFECTS
+from neuromod_core.kernel.errors import ConfigError
+from neuromod_core.kernel.types import digest, plain
+from neuromod_core.packs import load_pack
+from tasks import lab, looks, progress, steps
+from tasks.lab import Run
+
+OUT, ERR = Console(soft_wrap=True), Console(stderr=True)
+
+
+def run(given: argparse.Namespace, cache: Path) -> int:
+    """Run the command that was given; return its exit code."""
+    verbs: Mapping[str, Callable[[argparse.Namespace, Path], int]] = {
+        "run": _run,
+        "plan": _plan,
+        "register": _register,
+        "verify": _verify,
+        "unblind": _unblind,
+        "doctor": _doctor,
+        "effects": _effects,
+        "packs": _packs,
+    }
+    return verbs[given.verb](given, cache)
+
+
+def _rows(rows: Sequence[Mapping[str, object]], as_json: bool) -> int:
+    """Print rows as JSON, or as a table."""
+    if as_json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return 0
+    table = Table(*(rows[0] if rows else ()), box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    OUT.print(table)
+    return 0
+
+
+def _config_file(chosen: Settings) -> Path:
+    """Return where the registration of these settings is kept: the same study and texts give the same name."""
+    config, texts = chosen.config(), lab.library(str(PROJECT))
+    packs = {name: texts.pack(name).fingerprint for name in config.arms}
+    name = digest([plain(config), dict(texts.fingerprints()), packs])[:12]
+    return Path(chosen.storage.root) / "registrations" / f"{config.name}-{name}.json"
+
+
+def _registered(chosen: Settings, cache: Path) -> str:
+    """Return the registration file of these settings; register now where there is none yet."""
+    if chosen.registration is not None:
+        if not Path(chosen.registration).is_file():
+            raise ConfigError(f"There is no registration file {chosen.registration}.")
+        return chosen.registration
+    chosen.config().check(lab.library(str(PROJECT)))
+    file = _config_file(chosen)
+    if chosen.fresh:
+        count = len(list(file.parent.glob(f"{file.stem}*.json")))
+        file = file.with_stem(f"{file.stem}-{count}") if count else file
+    if not file.is_file():
+        _freeze(chosen, cache, file)
+    return str(file)
+
+
+def _freeze(chosen: Settings, cache: Path, file: Path) -> None:
+    config, places = chosen.config(), chosen.places(cache)
+    readiness = steps.ready.fn(config, places)
+    steps.make_registration.fn(config, places, readiness, str(file))
+
+
+def _study(overrides: Sequence[str], cache: Path) -> int:
+    """Register and run, or resume, one study; print where its report is and what it found."""
+    from flows.study import conduct, study
+
+    chosen = settings(overrides)
+    with progress.shown(ERR):
+        file = str(Path(_registered(chosen, cache)).absolute())
+        this = Run(file, chosen.places(cache))
+        if chosen.runtime.kind == "prefect":
+            root = study(file, storage=this.places.runs, tracking=this.places.tracking)
+        else:
+            root = conduct(this, prefect=False)
+    looks.point_latest(this)
+    for line in looks.summary(this):
+        OUT.print(line, highlight=False, markup=False)
+    OUT.print(f"root hash  {root}", highlight=False)
+    OUT.print(f"report     {this.folder()}/report.html", highlight=False)
+    failed = looks.failed_gates(this)
+    if failed:
+        print(f"GATE FAILED: {'; '.join(failed)}")
+    return 3 if failed else 0
+
+
+def _run(given: argparse.Namespace, cache: Path) -> int:
+    jobs = sweep(given.overrides) if given.multirun else [list(given.overrides)]
+    return max(_study(job, cache) for job in jobs)
+
+
+def _plan(given: argparse.Namespace, cache: Path) -> int:
+    chosen = settings(given.overrides)
+    config = chosen.config()
+    config.check(lab.library(str(PROJECT)))
+    done = 0
+    file = _config_file(chosen) if chosen.registration is None else Path(chosen.registration)
+    if file.is_file():
+        this = Run(str(file), chosen.places(cache))
+        done = len(this.archive().done(this.registration()))
+    return _rows(looks.cost(config, lab.library(str(PROJECT)), done), given.json)
+
+
+def _register(given: argparse.Namespace, cache: Path) -> int:
+    files = [text.removeprefix("out=") for text in given.overrides if text.startswith("out=")]
+    if len(files) != 1:
+        raise ConfigError("neuromod register needs one out=FILE.")
+    if Path(files[0]).exists():
+        raise ConfigError(f"{files[0]} exists already; a registration is never overwritten.")
+    chosen = settings([text for text in given.overrides if not text.startswith("out=")])
+    chosen.config().check(lab.library(str(PROJECT)))
+    with progress.shown(ERR):
+        _freeze(chosen, cache, Path(files[0]))
+    print(f"registered {lab.read_registration(files[0]).registration_id} in {files[0]}")
+    return 0
+
+
+def _folder(name: str) -> Path:
+    folder = Path("runs/latest") if name == "latest" else Path(name)
+    if not (folder / "plan.json").is_file():
+        raise ConfigError(f"{folder} is not a run: it holds no plan.json.")
+    return folder.resolve()
+
+
+def _verify(given: argparse.Namespace, cache: Path) -> int:
+    folder = _folder(given.run)
+    print(looks.verified(folder, places_here(str(folder.parent), None, cache=cache)))
+    return 0
+
+
+def _unblind(given: argparse.Namespace, cache: Path) -> int:
+    return _rows(looks.allocation(_folder(given.run)), as_json=False)
+
+
+def _doctor(given: argparse.Namespace, cache: Path) -> int:
+    return _rows(looks.doctor(places_here("runs", None, cache=cache)), given.json)
+
+
+def _effects(given: argparse.Namespace, cache: Path) -> int:
+    rows = [
+        {
+            "effect": name,
+            "family": kind.family,
+            "kind": kind.__mro__[1].__name__,
+            "doses": f"{kind.doses[0]:g} .. {kind.doses[1]:g}",
+            "moves": f"{kind.observable} {'up' if kind.moves > 0 else 'down'}",
+            "what": (kind.__doc__ or "").strip().split("\n")[0],
+        }
+        for name, kind in EFFECTS.items()
+    ]
+    return _rows(rows, given.json)
+
+
+def _packs(given: argparse.Namespace, cache: Path) -> int:
+    if given.action == "validate":
+        pack = load_pack(Path(given.file))
+        print(f"{given.file}: {pack} (fingerprint {pack.fingerprint[:12]})")
+        return 0
+    packs = lab.library(str(PROJECT)).packs
+    if given.action == "show":
+        pack = lab.library(str(PROJECT)).pack(given.name)
+        sys.stdout.write((PROJECT / "packs" / f"{pack.name}.json").read_text(encoding="utf-8"))
+        print(f"role {pack.role}, fingerprint {pack.fingerprint}")
+        return 0
+    return _rows(
+        [
+            {"pack": name, "class": pack.kind, "role": pack.role, "target": pack.target_scale or "", "what": str(pack)}
+            for name, pack in packs.items()
+        ],
+        given.json,
+    )

@@ -1,0 +1,71 @@
+"""What a participant is asked, and how the answer becomes a number: scales, contexts, frames, prompts, scores, hygiene.
+
+This package knows no model, token, pack or arm. Its scales are study-specific indices, without norms from people.
+"""
+
+from neuromod_core.instruments.hygiene import Leak, forbidden_words, leaks, ngrams, shared_ngrams, words
+from neuromod_core.instruments.load import (
+    load_frames,
+    load_openers,
+    load_passages,
+    load_scale,
+    load_scales,
+    load_vignettes,
+)
+from neuromod_core.instruments.options import Order, levels
+from neuromod_core.instruments.prompts import (
+    Message,
+    Prompt,
+    legend,
+    option_prefix,
+    option_tail,
+    statement_messages,
+)
+from neuromod_core.instruments.scoring import (
+    ItemScore,
+    OptionScore,
+    Score,
+    option_expected,
+    option_score,
+    statement_contrast,
+    statement_score,
+)
+from neuromod_core.instruments.texts import Frames, Item, Opener, Passage, Scale, State, Subscale, Vignette
+
+__all__ = [
+    "Frames",
+    "Item",
+    "ItemScore",
+    "Leak",
+    "Message",
+    "Opener",
+    "OptionScore",
+    "Order",
+    "Passage",
+    "Prompt",
+    "Scale",
+    "Score",
+    "State",
+    "Subscale",
+    "Vignette",
+    "forbidden_words",
+    "leaks",
+    "legend",
+    "levels",
+    "load_frames",
+    "load_openers",
+    "load_passages",
+    "load_scale",
+    "load_scales",
+    "load_vignettes",
+    "ngrams",
+    "option_expected",
+    "option_prefix",
+    "option_score",
+    "option_tail",
+    "shared_ngrams",
+    "statement_contrast",
+    "statement_messages",
+    "statement_score",
+    "words",
+]

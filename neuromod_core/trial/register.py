@@ -1,0 +1,231 @@
+"""Making a plan: units from vignettes, Williams orders, shards, sham draws, matched doses; then sealing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from neuromod_core.calibrate.entropy import expressed_logits, match_entropy, mean_entropy
+from neuromod_core.design import balanced_levels, crossover, new_codes, new_key, sequence_numbers
+from neuromod_core.effects import Subject
+from neuromod_core.engine import Session
+from neuromod_core.kernel.errors import CalibrationError, DesignError
+from neuromod_core.kernel.rng import rng
+from neuromod_core.models import LoadedModel
+from neuromod_core.packs import Pack
+from neuromod_core.trial.config import StudyConfig
+from neuromod_core.trial.control import UNDOSED, primary_reading
+from neuromod_core.trial.library import Library
+from neuromod_core.trial.plan import Arm, Assignment, Cell, Control, Plan, Registration, Unit
+from neuromod_core.trial.prompts import Tokens
+
+ENTROPY_TEXTS = 8  # calibration passages on which entropies are matched
+Entropy = Callable[[int], bytes]
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """What must be known before a plan can be frozen.
+
+    calibration: fingerprint of vectors, heads and norms.  doses: temperature dose that matches each predicted arm's
+    entropy.  controls: outcome of the positive control.
+    """
+
+    calibration: str
+    doses: Mapping[str, float]
+    controls: tuple[Control, ...]
+
+
+def predicted(config: StudyConfig, library: Library) -> list[Pack]:
+    """Return the arms for which something is predicted."""
+    return [pack for name in config.arms if (pack := library.pack(name)).target_scale is not None]
+
+
+def matched_doses(
+    session: Session, subject: Subject, packs: Sequence[Pack], *, dose: float, texts: Sequence[Tokens]
+) -> Mapping[str, float]:
+    """Return the temperature dose at which the undosed model is as uncertain as under each pack, on neutral texts.
+
+    A pack whose entropy no temperature in range reaches is left out: it has no entropy placebo, and its comparison with
+    one is not measurable.
+    """
+    undosed, doses = expressed_logits(session, UNDOSED, texts, subject), {}
+    for pack in packs:
+        scaled = pack.scaled(dose)
+        try:
+            doses[pack.name] = match_entropy(undosed, mean_entropy(session, scaled, texts, subject), subject)
+        except CalibrationError:
+            continue
+    return doses
+
+
+def units_of(config: StudyConfig, library: Library) -> tuple[Unit, ...]:
+    """Return the units: distinct vignettes drawn at random, wordings and option orders balanced over them."""
+    generator = rng(config.seed, config.name, "units")
+    pool = [vignette for vignette in library.vignettes if vignette.split == "study"]
+    chosen = [pool[place] for place in generator.permutation(len(pool))[: config.units]]
+    texts = {text for vignette in chosen for text in vignette.paraphrases}
+    if len({vignette.id for vignette in chosen}) < config.units or len(texts) < sum(len(v.paraphrases) for v in chosen):
+        raise DesignError(f"study {config.name!r}: a unit occurs twice; every unit is a different vignette.")
+    wordings = len(chosen[0].paraphrases)
+    levels = balanced_levels(config.units, 2 * wordings, generator)
+    probes = [passage.id for passage in library.passages if passage.split == "probe"]
+    openers = balanced_levels(config.units, len(library.openers), generator)
+    passages = balanced_levels(config.units, len(probes), generator)
+    return tuple(
+        Unit(
+            unit_id=f"u{number:03d}",
+            vignette=vignette.id,
+            paraphrase=levels[number] // 2,
+            option_order=("ascending", "descending")[levels[number] % 2],
+            opener=library.openers[openers[number]].id,
+            passage=probes[passages[number]],
+            options=number < config.option_units,
+        )
+        for number, vignette in enumerate(chosen)
+    )
+
+
+def _members(pack: Pack, doses: Mapping[str, float]) -> tuple[str, ...]:
+    if pack.members:
+        return tuple(f"{draw:02d}" for draw in range(pack.members))
+    return tuple(doses) if pack.match is not None else ("",)
+
+
+def arms_of(config: StudyConfig, library: Library, doses: Mapping[str, float]) -> tuple[Arm, ...]:
+    """Return the arms, each with its pack as text."""
+    arms = []
+    for name in config.arms:
+        pack = library.pack(name)
+        arms.append(
+            Arm(
+                name=name,
+                role=pack.role,
+                pack=library.sources[name],
+                fingerprint=pack.fingerprint,
+                target_scale=pack.target_scale,
+                predicted_sign=pack.predicted_sign,
+                members=_members(pack, doses),
+                doses=dict(doses) if pack.match is not None else {},
+            )
+        )
+    return tuple(arms)
+
+
+def _dealt(config: StudyConfig, arm: Arm, unit: int, shuffled: Sequence[str]) -> list[str]:
+    """Return the members of `arm` that a unit receives: all of a small set, a balanced part of the sham ensemble."""
+    if arm.role != "P1":
+        return list(arm.members)
+    per = min(config.sham_per_unit, len(shuffled))
+    return [shuffled[(unit * per + place) % len(shuffled)] for place in range(per)]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A cell before it has a code."""
+
+    unit: Unit
+    sequence: int
+    period: int
+    arm: str
+    member: str
+    battery: str
+
+
+def _places(config: StudyConfig, arms: Sequence[Arm], units: Sequence[Unit]) -> list[_Place]:
+    generator = rng(config.seed, config.name, "order")
+    orders = crossover(len(units), len(arms), generator)
+    numbers = sequence_numbers(orders)
+    sham = next((arm.members for arm in arms if arm.role == "P1"), ())
+    shuffled = [sham[place] for place in generator.permutation(len(sham))]
+    return [
+        _Place(unit, numbers[number], period, arms[index].name, member, "full" if place == 0 else "statements")
+        for number, unit in enumerate(units)
+        for period, index in enumerate(orders[number])
+        for place, member in enumerate(_dealt(config, arms[index], number, shuffled))
+    ]
+
+
+def _cells(config: StudyConfig, places: Sequence[_Place], codes: Sequence[str]) -> tuple[Cell, ...]:
+    """Return the cells with shard and slot: within a shard, period by period, so that arms alternate over slots."""
+    shard_of = {unit: number // config.units_per_shard for number, unit in enumerate(_unit_ids(places))}
+    order = sorted(range(len(places)), key=lambda at: (shard_of[places[at].unit.unit_id], places[at].period, at))
+    slots: dict[int, int] = {}
+    cells = []
+    for at in order:
+        place, shard = places[at], shard_of[places[at].unit.unit_id]
+        slots[shard] = slots.get(shard, -1) + 1
+        cells.append(
+            Cell(
+                cell_code=codes[at],
+                unit_id=place.unit.unit_id,
+                sequence=place.sequence,
+                period=place.period,
+                slot=slots[shard],
+                shard=shard,
+                battery=place.battery,
+            )
+        )
+    return tuple(cells)
+
+
+def _unit_ids(places: Sequence[_Place]) -> list[str]:
+    return list(dict.fromkeys(place.unit.unit_id for place in places))
+
+
+def register(
+    config: StudyConfig, library: Library, model: LoadedModel, ready: Readiness, entropy: Entropy
+) -> Registration:
+    """Return the sealed registration of a study: plan, cell codes and key.
+
+    entropy: gives random bytes, such as `secrets.token_bytes`; the codes are not derived from anything.
+
+    Raises:
+        DesignError: when the units cannot be balanced over the arms, or a vignette would occur twice.
+    """
+    units, arms = units_of(config, library), arms_of(config, library, ready.doses)
+    places = _places(config, arms, units)
+    codes = new_codes(len(places), entropy)
+    cells = _cells(config, places, codes)
+    plan = Plan(
+        version=1,
+        study=config.name,
+        title=config.title,
+        question=config.question,
+        seed=config.seed,
+        model=config.model.name,
+        model_source={
+            "source": config.model.source,
+            "path": config.model.path,
+            "revision": config.model.revision,
+            "dtype": config.model.dtype,
+        },
+        model_fingerprint=model.fingerprint,
+        weights_sha256=model.weights_sha256,
+        dtype=str(model.dtype).removeprefix("torch."),
+        calibration=ready.calibration,
+        texts=dict(library.fingerprints()),
+        arms=arms,
+        units=units,
+        cells=cells,
+        shards=1 + max(cell.shard for cell in cells),
+        scales=config.scales,
+        primary_scale=config.primary_scale,
+        primary_reading=primary_reading(ready.controls, config.primary_scale),
+        controls=ready.controls,
+        story_tokens=config.story_tokens,
+        batch=config.batch,
+        dose=config.dose,
+        min_effect=config.min_effect,
+        alpha=config.alpha,
+        draws=config.draws,
+        resamples=config.resamples,
+    )
+    allocation = tuple(
+        Assignment(code, place.arm, place.member) for code, place in sorted(zip(codes, places, strict=True), key=_code)
+    )
+    return Registration(plan, new_key(entropy), allocation)
+
+
+def _code(pair: tuple[str, _Place]) -> str:
+    return pair[0]

@@ -1,0 +1,136 @@
+"""Where a study is run: folders, and what a process loads once (texts, weights, calibration)."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from neuromod_core.calibrate import Cache, Calibration, Request, calibrate
+from neuromod_core.engine import dosed
+from neuromod_core.kernel.types import Json, file_digest
+from neuromod_core.models import LoadedModel, ModelSpec, load
+from neuromod_core.packs import Pack
+from neuromod_core.store import open_store
+from neuromod_core.trial.administer import Room
+from neuromod_core.trial.archive import Archive
+from neuromod_core.trial.config import StudyConfig
+from neuromod_core.trial.library import Library, load_library
+from neuromod_core.trial.plan import Plan, Registration, parse_registration
+from neuromod_core.trial.prompts import Prompter
+from tasks import progress
+
+
+@dataclass(frozen=True)
+class Places:
+    """Folders and addresses: the project, the cache of models and calibrations, the storage root, MLflow (or None)."""
+
+    project: str
+    cache: str
+    runs: str
+    tracking: str | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One registered study and where it is run. `file` is the registration."""
+
+    file: str
+    places: Places
+
+    def registration(self) -> Registration:
+        """Return the registration."""
+        return read_registration(self.file)
+
+    def folder(self) -> str:
+        """Return the root of the run's records."""
+        registration = self.registration()
+        return f"{self.places.runs}/{registration.plan.study}-{registration.registration_id}"
+
+    def archive(self) -> Archive:
+        """Return the run's records."""
+        return Archive(open_store(self.folder()))
+
+
+@lru_cache(maxsize=4)
+def read_registration(file: str) -> Registration:
+    """Return the registration in a file, read once per process."""
+    return parse_registration(Path(file).read_bytes(), file)
+
+
+@cache
+def library(project: str) -> Library:
+    """Return the project's texts, read once per process."""
+    return load_library(Path(project))
+
+
+@lru_cache(maxsize=1)
+def model(spec: ModelSpec, folder: str) -> LoadedModel:
+    """Return a model, loaded once per process."""
+    return load(spec, Path(folder))
+
+
+def spec_of(plan: Plan) -> ModelSpec:
+    """Return what a plan says of its model, with the digest its weights must have."""
+    source = plan.model_source
+    return ModelSpec(
+        name=plan.model,
+        source=source["source"] or "",
+        path=source["path"],
+        revision=source["revision"],
+        sha256=plan.weights_sha256 if source["source"] != "tiny" else None,
+        dtype=source["dtype"] or "auto",
+    )
+
+
+def calibration(loaded: LoadedModel, packs: tuple[Pack, ...], places: Places) -> Calibration:
+    """Return what packs need of the model's calibration, from the cache where it is there."""
+    texts, (concepts, lexicons) = library(places.project), Request.names(packs)
+    request = Request(concepts, lexicons, texts.contrast, texts.lexicon, texts.neutral())
+    return calibrate(loaded, request, Cache(Path(places.cache) / "calibration"), tick=progress.say)
+
+
+@contextmanager
+def room(plan: Plan | StudyConfig, loaded: LoadedModel, found: Calibration, texts: Library) -> Iterator[Room]:
+    """Open the room in which cells of a study are administered; leaving it restores the model."""
+    with dosed(loaded) as session:
+        yield Room(
+            session=session,
+            subject=found.subject,
+            prompter=Prompter(loaded, texts),
+            scales=tuple(texts.scale(name) for name in plan.scales),
+            batch=plan.batch,
+            story_tokens=plan.story_tokens,
+            seed=plan.seed,
+        )
+
+
+def _git(project: str, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", project, *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+@cache
+def engine(project: str) -> Mapping[str, Json]:
+    """Return what the bytes of a shard may depend on besides its registration, and where the code came from."""
+    lock = Path(project) / "requirements.lock"
+    return {
+        "torch": torch.__version__,
+        "transformers": version("transformers"),
+        "pyarrow": version("pyarrow"),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "commit": _git(project, "rev-parse", "HEAD") or "unknown",
+        "modified": bool(_git(project, "status", "--porcelain")),
+        "lock": file_digest(lock) if lock.is_file() else "unknown",
+    }

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from neuromod_core.kernel.errors import DataError, OutOfRange
+from neuromod_core.stats import Interval, Result, bootstrap_t, paired
+from tests.oracles.stats_bootstrap import studentised_resamples
+
+SKEWED = [0.1, 0.3, 0.4, 1.1, 3.2]
+
+
+def interval(result: Result) -> Interval:
+    assert result.ci is not None
+    return result.ci
+
+
+def bounds(values: list[float] | np.ndarray, *, level: float = 0.95, draws: int = 1_999, seed: int = 0) -> Interval:
+    return interval(bootstrap_t(values, level=level, draws=draws, generator=np.random.default_rng(seed)))
+
+
+def test_both_ends_are_quantiles_of_the_whole_bootstrap_distribution() -> None:
+    draws, tail = 20_000, 0.05
+    exact = np.array(studentised_resamples(SKEWED))
+    mean, se = np.mean(SKEWED), np.std(SKEWED, ddof=1) / math.sqrt(5)
+    found = bounds(SKEWED, level=1 - 2 * tail, draws=draws)
+    chance = 4 * math.sqrt(tail * (1 - tail) / draws)
+    for inner, outer in (
+        (exact >= (mean - found.low) / se - 1e-9, exact > (mean - found.low) / se + 1e-9),
+        (exact <= (mean - found.high) / se + 1e-9, exact < (mean - found.high) / se - 1e-9),
+    ):
+        assert inner.mean() >= tail - chance
+        assert outer.mean() <= tail + chance
+
+
+def test_the_interval_reaches_further_towards_the_long_tail() -> None:
+    found = bounds(np.random.default_rng(1).exponential(size=20))
+    mean = np.random.default_rng(1).exponential(size=20).mean()
+    assert found.high - mean > 1.2 * (mean - found.low)
+
+
+def test_p_is_below_alpha_exactly_when_the_interval_leaves_out_zero() -> None:
+    draw = np.random.default_rng(2)
+    outside = []
+    for _ in range(60):
+        result = bootstrap_t(draw.normal(0.6, 1.0, 12), draws=999, generator=draw)
+        found = interval(result)
+        outside.append(found.low > 0 or found.high < 0)
+        assert (result.pvalue <= 0.05) == outside[-1]
+    assert 0 < sum(outside) < 60
+
+
+def test_coverage_holds_with_few_skewed_units() -> None:
+    """Exponential units, mean 1: nominal 95 %; 0.90 is four standard errors of 400 studies below it."""
+    draw, studies = np.random.default_rng(3), 400
+    found = [bounds(draw.exponential(size=16), draws=599, seed=study) for study in range(studies)]
+    assert np.mean([low <= 1 <= high for low, high, _ in found]) >= 0.90
+
+
+def test_a_large_symmetric_sample_gives_the_normal_interval() -> None:
+    values = np.random.default_rng(4).normal(2.0, 1.0, 400)
+    half = 1.96 * values.std(ddof=1) / 20
+    found = bounds(values, draws=9_999)
+    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+
+
+def test_shift_and_scale_move_the_interval_with_the_data() -> None:
+    plain, moved = bounds(SKEWED, level=0.8), bounds(np.array(SKEWED) * 4 + 8, level=0.8)
+    assert (moved.low, moved.high) == pytest.approx((4 * plain.low + 8, 4 * plain.high + 8), rel=1e-12)
+
+
+def test_the_statistic_is_students() -> None:
+    result = bootstrap_t(SKEWED, level=0.8, draws=99, generator=np.random.default_rng(0))
+    assert result.statistic == pytest.approx(paired(SKEWED).statistic, rel=1e-12)
+
+
+def test_the_result_is_a_sentence() -> None:
+    result = bootstrap_t(SKEWED, level=0.9, draws=999, generator=np.random.default_rng(0))
+    assert str(result).startswith("M = 1.02, 90% CI [")
+    assert str(result).endswith("(bootstrap-t, 999 draws, n = 5)")
+    assert result.as_row()["ci_low"] == interval(result).low
+
+
+def test_too_few_distinct_units_have_no_bounded_interval() -> None:
+    with pytest.raises(DataError, match=r"interval at level 0\.95 is unbounded: too few of 3 units differ"):
+        bounds([0.0, 1.0, 3.0])
+
+
+def test_differences_that_all_agree_have_no_interval() -> None:
+    with pytest.raises(DataError, match="All 4 differences are 2: without spread"):
+        bounds([2.0] * 4)
+
+
+def test_too_few_draws_for_the_level_are_refused() -> None:
+    with pytest.raises(OutOfRange, match=r"38 draws cannot bound an interval at level 0\.95; it needs at least 39"):
+        bounds(SKEWED, draws=38)
+    assert bounds([float(k) for k in range(12)], draws=39).low < 5.5
+
+
+def test_a_missing_difference_is_refused() -> None:
+    with pytest.raises(DataError, match="1 of 3 differences are missing"):
+        bounds([0.1, math.nan, 0.2])
