@@ -68,6 +68,7 @@ class Instruments(Group):
 
     scales: list[str]
     primary_scale: str
+    foil_items: int
     story_tokens: int
 
 
@@ -126,6 +127,7 @@ class Settings(Group):
             arms=tuple(self.packs.arms),
             scales=tuple(self.instruments.scales),
             primary_scale=self.instruments.primary_scale,
+            foil_items=self.instruments.foil_items,
             story_tokens=self.instruments.story_tokens,
             batch=self.runtime.batch,
             dose=self.dose,

@@ -1,8 +1,8 @@
 """The science of Neuromod, importable without Prefect, Hydra or MLflow.
 
 Read it from the bottom up: ``kernel``; then the leaves ``design``, ``instruments``, ``stats``, ``store``, ``track``; then
-``models``, ``effects``, ``packs``, ``engine``, ``calibrate``, ``trial``; and ``report`` on top. A line may import what
-stands below it, never above.
+``models``, ``effects``, ``packs``, ``engine``, ``calibrate``, ``trial``; and ``report`` on top. A line may import
+what stands below it, never above.
 """
 
 __version__ = "0.1.0"

@@ -104,7 +104,7 @@ def room(plan: Plan | StudyConfig, loaded: LoadedModel, found: Calibration, text
             session=session,
             subject=found.subject,
             prompter=Prompter(loaded, texts),
-            scales=tuple(texts.scale(name) for name in plan.scales),
+            scales=texts.administered(plan.scales, plan.primary_scale, plan.foil_items),
             batch=plan.batch,
             story_tokens=plan.story_tokens,
             seed=plan.seed,

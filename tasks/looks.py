@@ -84,7 +84,8 @@ def cost(config: StudyConfig, texts: Library, done: int) -> list[Row]:
     """Return the size of a study before it is run: cells, shards, and about how many tokens the model will read."""
     packs = [texts.pack(name) for name in config.arms]
     cells, full = _cells(config, packs), len(packs) * config.units
-    items = sum(len(texts.scale(name).items) for name in config.scales)
+    scales = texts.administered(config.scales, config.primary_scale, config.foil_items)
+    items = sum(len(scale.items) for scale in scales)
     sentence, context = 11, 90  # tokens, of a typical sentence and prompt
     read = cells * (2 * items * sentence + context) + full * (80 + config.story_tokens + context)
     shards = -(-config.units // config.units_per_shard)

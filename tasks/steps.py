@@ -48,16 +48,9 @@ def _transient(_task: Task[..., object], _run: TaskRun, state: State[object]) ->
 def step(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Return a decorator that makes a task of a function: retried only when its store did not answer, never cached."""
 
-    def decorate(function: Callable[P, R]) -> Task[P, R]:
-        return task(
-            function,
-            name=name,
-            retries=2,
-            retry_delay_seconds=5,
-            retry_condition_fn=_transient,
-            cache_policy=NO_CACHE,
-        )
-
+    decorate: Callable[[Callable[P, R]], Task[P, R]] = task(
+        name=name, retries=2, retry_delay_seconds=5, retry_condition_fn=_transient, cache_policy=NO_CACHE
+    )
     return decorate
 
 
@@ -105,6 +98,11 @@ def _texts(loaded: LoadedModel, neutral: tuple[str, ...]) -> list[tuple[int, ...
     return [tuple(loaded.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in neutral[:ENTROPY_TEXTS]]
 
 
+def controlled(config: StudyConfig, packs: tuple[Pack, ...]) -> frozenset[str]:
+    """Return the scales that need a positive control: the primary one, and every one that an arm is predicted to move."""
+    return frozenset({config.primary_scale} | {pack.target_scale for pack in packs if pack.target_scale is not None})
+
+
 @step("ready")
 def ready(config: StudyConfig, places: Places) -> Readiness:
     """Calibrate, match entropies and run the positive control: all that a plan must know before it is frozen."""
@@ -115,14 +113,13 @@ def ready(config: StudyConfig, places: Places) -> Readiness:
     progress.stage("calibration")
     packs = tuple(texts.pack(name) for name in config.arms)
     found = calibration(loaded, packs, places)
-    scales = tuple(texts.scale(name) for name in config.scales)
     with room(config, loaded, found, texts) as open_room:
         progress.say("entropy placebo")
         neutral = _texts(loaded, texts.neutral())
         matched = predicted(config, texts) if any(pack.match for pack in packs) else []
         doses = matched_doses(open_room.session, found.subject, matched, dose=config.dose, texts=neutral)
         progress.stage("positive control")
-        controls = positive_control(open_room, texts, scales)
+        controls = positive_control(open_room, texts, controlled(config, packs))
     return Readiness(found.fingerprint, doses, controls)
 
 

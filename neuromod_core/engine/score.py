@@ -54,7 +54,7 @@ class _Prefix:
     follows: Tensor  # (rows,) index of the row's distinct pass
     prompt: Padded
     cache: Cache
-    last: Tensor  # (distinct, width) hidden state after the last prompt token
+    logits: Tensor  # (distinct, vocabulary) after the last prompt token
 
 
 def _identity(row: Row) -> tuple[object, ...]:
@@ -76,22 +76,20 @@ def _read(session: Session, rows: Sequence[Row], subject: Subject) -> _Prefix:
     prompt = pad_left([row.prompt for row in first], device)
     cache = reserve(session.model.depth, prompt.tokens.shape[1])
     hidden = session.forward(prompt.tokens, prompt.mask, pad=prompt.pad, binding=binding, phase="prompt", cache=cache)
-    return _Prefix(session, binding, samplers, torch.tensor(follows), prompt, cache, hidden[:, -1])
+    logits = session.model.logits(hidden[:, -1])
+    return _Prefix(session, binding, samplers, torch.tensor(follows), prompt, cache, logits)
 
 
-def _continue(prefix: _Prefix, owners: Tensor, texts: Sequence[Tokens], phase: Phase) -> tuple[Tensor, Padded]:
-    """Return hidden states (n, tokens, width) of `texts` after the prompts of their owners, and the padded texts."""
-    padded = pad_right(texts, prefix.session.model.device)
-    mask = torch.cat([prefix.prompt.mask[owners], padded.mask], dim=-1)
-    hidden = prefix.session.forward(
-        padded.tokens,
-        mask,
+def _continue(prefix: _Prefix, owners: Tensor, texts: Padded, phase: Phase) -> Tensor:
+    """Return hidden states (n, tokens, width) of right-padded texts after the prompts of their owners."""
+    return prefix.session.forward(
+        texts.tokens,
+        torch.cat([prefix.prompt.mask[owners], texts.mask], dim=-1),
         pad=prefix.prompt.pad[owners],
         binding=prefix.binding.take(owners),
         phase=phase,
-        cache=expand(prefix.cache, owners, padded.tokens.shape[1]),
+        cache=expand(prefix.cache, owners, texts.tokens.shape[1]),
     )
-    return hidden, padded
 
 
 def _batches(distinct: int, texts: int, size: int) -> Iterator[tuple[Tensor, list[int]]]:
@@ -149,16 +147,11 @@ def _add_likelihoods(
     places = torch.stack(_places(padded, first))
     for start in range(0, places.shape[1], slab):
         text, token = places[:, start : start + slab]
-        states = prefix.last[owners[text]] if first else hidden[text, token - 1]
-        raw, expressed = _two_readings(
-            prefix,
-            prefix.session.model.logits(states),
-            owners[text],
-            token,
-            _history(padded, text, token),
-            padded.tokens[text, token][:, None],
-        )
-        place, row = _followers(prefix, owners[text])
+        whose = owners[text]
+        logits = prefix.logits[whose] if first else prefix.session.model.logits(hidden[text, token - 1])
+        wanted = padded.tokens[text, token][:, None]
+        raw, expressed = _two_readings(prefix, logits, whose, token, _history(padded, text, token), wanted)
+        place, row = _followers(prefix, whose)
         sums[0].index_add_(0, text, raw[:, 0].double())
         sums[1].index_put_((text[place], row), expressed[:, 0].double(), accumulate=True)
 
@@ -175,8 +168,8 @@ def score(
 ) -> list[list[Likelihood]]:
     """Return, per row, the log-likelihood of every response after the row's prompt.
 
-    responses: token lists, the same for all rows.  batch: texts in one forward pass.  slab: places whose logits are held
-    at a time. Both bound memory; batch is part of a study's engine fingerprint.
+    responses: token lists, the same for all rows.  batch: texts in one forward pass.  slab: places whose logits are
+    held at a time. Both bound memory; the batch is part of a study's plan.
 
     Raises:
         DataError: for an empty response.
@@ -184,9 +177,11 @@ def score(
     if any(len(text) == 0 for text in responses):
         raise DataError("A response to score is empty; the tokenizer gave no token for its text.")
     prefix, result = _read(session, rows, subject), [[Likelihood(0, 0, 0)] * len(responses) for _ in rows]
-    for owners, numbers in _batches(len(prefix.last), len(responses), batch):
+    for owners, numbers in _batches(len(prefix.logits), len(responses), batch):
         texts = [responses[number] for number in numbers]
-        hidden, padded = _continue(prefix, owners, texts, "response")
+        padded = pad_right(texts, session.model.device)
+        read = pad_right([text[:-1] or text for text in texts], session.model.device)  # nothing follows the last token
+        hidden = _continue(prefix, owners, read, "response")
         sums = torch.zeros(len(texts)).double(), torch.zeros(len(texts), len(rows)).double()
         for first in (True, False):
             _add_likelihoods(prefix, hidden, padded, owners, first, sums, slab)
@@ -216,9 +211,10 @@ def choose(
         raise DataError("A question is empty; the tokenizer gave no token for its text.")
     prefix, result = _read(session, rows, subject), [[Choice((), ())] * len(questions) for _ in rows]
     wanted = torch.tensor(list(answers), device=session.model.device)
-    for owners, numbers in _batches(len(prefix.last), len(questions), batch):
+    for owners, numbers in _batches(len(prefix.logits), len(questions), batch):
         texts = [questions[number] for number in numbers]
-        hidden, padded = _continue(prefix, owners, texts, "prompt")
+        padded = pad_right(texts, session.model.device)
+        hidden = _continue(prefix, owners, padded, "prompt")
         count = len(texts)
         logits = session.model.logits(hidden[torch.arange(count), padded.mask.sum(-1) - 1])
         nothing = padded.tokens.new_zeros(count, 0)

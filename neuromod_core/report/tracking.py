@@ -55,9 +55,7 @@ def study_record(archive: Archive, folder: Path) -> StudyRecord:
         },
         metrics={
             "gates_failed": float((states == "failed").sum()),
-            "supported": float(
-                ((data.verdicts["family"] == "F1 decisions") & (data.verdicts["state"] == "supported")).sum()
-            ),
+            "supported": float((decisions["state"] == "supported").sum()),
         },
         tags={key: data.provenance[key] for key in ("plan_hash", "root_hash", "model_sha256", "commit")},
         artifacts=(folder / "report.html", *pictures),

@@ -15,6 +15,7 @@ class StudyConfig:
 
     arms: pack names; the first is the baseline.  dose: factor on every dose of the packs under test and the assay.
     units: number of distinct vignettes.  sham_per_unit: draws of the sham ensemble that each unit receives.
+    foil_items: items administered of every scale but the primary one, spread evenly over it.
     units_per_shard: units whose cells run in one batch.  option_units: units on which option readings that failed their
     positive control are still monitored.  story_tokens: length of a story.  batch: texts in one scoring pass.
     min_effect: smallest specificity contrast of interest, nats per pair.  alpha: error rate of the primary family.
@@ -34,6 +35,7 @@ class StudyConfig:
     sham_per_unit: int = 5
     units_per_shard: int = 2
     option_units: int = 8
+    foil_items: int = 8
     story_tokens: int = 96
     batch: int = 96
     min_effect: float = 0.5
@@ -48,6 +50,7 @@ class StudyConfig:
             ("sham_per_unit", 1, 1_000),
             ("units_per_shard", 1, self.units),
             ("option_units", 0, self.units),
+            ("foil_items", 1, 1_000),
             ("story_tokens", 1, 4_096),
             ("batch", 1, 100_000),
             ("min_effect", 0, 100),

@@ -6,12 +6,12 @@ is used.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from neuromod_core.instruments import Order, Scale, option_score, statement_score
+from neuromod_core.instruments import Order, option_score, statement_score
 from neuromod_core.kernel.errors import InstrumentError
 from neuromod_core.kernel.rng import rng
 from neuromod_core.packs import Pack
@@ -96,15 +96,15 @@ def judge(reading: str, scale: str, differences: Sequence[float | None]) -> Cont
     return Control(reading, scale, effect, test.pvalue, len(values), passed, f"mean shift {test.estimate:+.2f}")
 
 
-def positive_control(room: Room, library: Library, scales: Sequence[Scale]) -> tuple[Control, ...]:
-    """Return the outcome for every reading of every scale.
+def positive_control(room: Room, library: Library, names: Collection[str]) -> tuple[Control, ...]:
+    """Return the outcome for every reading of the room's scales that are named.
 
     Raises:
         InstrumentError: for a scale that no instructed state belongs to.
     """
     states = {state.scale: state.system for state in library.frames.states if state.scale is not None}
     units, found = pilot_units(library), []
-    for scale in scales:
+    for scale in (scale for scale in room.scales if scale.name in names):
         if scale.name not in states:
             raise InstrumentError(
                 f"Scale {scale.name!r} has no instructed state in frames.yaml: it cannot be controlled."

@@ -45,18 +45,18 @@ def _state(passed: bool) -> str:
 
 
 def _probe(room: Room, plan: Plan, pack: Pack) -> tuple[object, object]:
-    """Return everything two units give under a pack: all responses with a short story, as rows."""
+    """Return everything a unit gives under a pack: all responses with a short story, as rows."""
     seats = [
         Seat(Cell(unit.unit_id, unit.unit_id, 0, 0, slot, 0, "full"), unit, pack)
-        for slot, unit in enumerate(plan.units[:2])
+        for slot, unit in enumerate(plan.units[:1])
     ]
     return administer(replace(room, scales=room.scales[:1], story_tokens=PROBE_TOKENS), seats)
 
 
 def inert_gate(room: Room, plan: Plan, placebo: Pack) -> Gate:
-    """Return G1: the whole battery under the inert placebo, its machinery on, equals the baseline bit for bit."""
+    """Return G1: the battery under the inert placebo, its machinery on, equals the baseline bit for bit."""
     equal = _probe(room, plan, UNDOSED) == _probe(room, plan, placebo)
-    evidence = f"all readings and tokens of 2 units under {placebo.name!r} ({len(placebo.effects)} effects at dose 0) "
+    evidence = f"all readings and tokens of a unit under {placebo.name!r} ({len(placebo.effects)} effects at dose 0) "
     return Gate("G1", "inert placebo equals baseline", _state(equal), evidence + ("are equal" if equal else "DIFFER"))
 
 

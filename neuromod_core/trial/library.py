@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -53,6 +53,13 @@ class Library:
             raise unknown("scale", name, dict(self.scales))
         return self.scales[name]
 
+    def administered(self, names: Sequence[str], primary: str, foil_items: int) -> tuple[Scale, ...]:
+        """Return the scales as a study administers them: the primary one whole, `foil_items` of every other one.
+
+        The items of a short form are spread evenly over the scale, so that every part of it is represented.
+        """
+        return tuple(self.scale(name) if name == primary else _short(self.scale(name), foil_items) for name in names)
+
     def vignette(self, name: str) -> Vignette:
         """Return the context called `name`."""
         return _by_id("vignette", name, {item.id: item for item in self.vignettes})
@@ -78,6 +85,14 @@ class Library:
             "vignettes": digest(plain(self.vignettes)),
             **{f"scale {name}": digest(plain(scale)) for name, scale in self.scales.items()},
         }
+
+
+def _short(scale: Scale, count: int) -> Scale:
+    last = len(scale.items) - 1
+    if count > last:
+        return scale
+    chosen = {round(place * last / max(1, count - 1)) for place in range(count)}
+    return replace(scale, items=tuple(item for place, item in enumerate(scale.items) if place in chosen))
 
 
 def _by_id(kind: str, name: str, known: Mapping[str, T]) -> T:

@@ -100,6 +100,7 @@ class Plan:
     shards: int
     scales: tuple[str, ...]
     primary_scale: str
+    foil_items: int
     primary_reading: str | None
     controls: tuple[Control, ...]
     story_tokens: int

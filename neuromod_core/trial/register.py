@@ -211,6 +211,7 @@ def register(
         shards=1 + max(cell.shard for cell in cells),
         scales=config.scales,
         primary_scale=config.primary_scale,
+        foil_items=config.foil_items,
         primary_reading=primary_reading(ready.controls, config.primary_scale),
         controls=ready.controls,
         story_tokens=config.story_tokens,

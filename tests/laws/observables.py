@@ -19,7 +19,7 @@ TOKENS = torch.tensor([[(13 * i) % 200 + 20 for i in range(64)]])
 HISTORY = torch.tensor([[40, 40, 41, 40]])
 
 
-def _binding(subject: Subject, pack: Pack):  # noqa: ANN202
+def _binding(subject: Subject, pack: Pack):
     return bind([pack], [STREAM], subject)
 
 

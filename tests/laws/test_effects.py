@@ -67,7 +67,9 @@ def test_undosed_engine_is_the_library_bit_for_bit(model: LoadedModel, subject: 
         expected = model.network(tokens).logits
         with dosed(model):
             assert torch.equal(model.network(tokens).logits, expected)
-        assert torch.equal(model.logits(model.hidden(tokens, torch.ones_like(tokens), torch.arange(40)[None], None)), expected)
+        assert torch.equal(
+            model.logits(model.hidden(tokens, torch.ones_like(tokens), torch.arange(40)[None], None)), expected
+        )
 
 
 def test_a_row_does_not_depend_on_its_neighbours(model: LoadedModel, subject: Subject) -> None:
@@ -133,7 +135,9 @@ def test_the_order_of_effects_in_a_pack_changes_nothing(llama: LoadedModel) -> N
 
     subject = subject_of(llama)
     effects = [item for name in EFFECTS for item in pack_of(name, some_dose(name)).effects]
-    packs = [dataclasses.replace(NONE, effects=tuple(order)) for order in (effects, effects[::-1], effects[3:] + effects[:3])]
+    packs = [
+        dataclasses.replace(NONE, effects=tuple(order)) for order in (effects, effects[::-1], effects[3:] + effects[:3])
+    ]
     a, b, c = (readings(llama, subject, rows_of([pack] * 2)) for pack in packs)
     assert torch.equal(a, b)
     assert torch.equal(b, c)
