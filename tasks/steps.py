@@ -99,7 +99,7 @@ def _texts(loaded: LoadedModel, neutral: tuple[str, ...]) -> list[tuple[int, ...
 
 
 def controlled(config: StudyConfig, packs: tuple[Pack, ...]) -> frozenset[str]:
-    """Return the scales that need a positive control: the primary one, and every one that an arm is predicted to move."""
+    """Return the scales that need a positive control: the primary one, and those that an arm is predicted to move."""
     return frozenset({config.primary_scale} | {pack.target_scale for pack in packs if pack.target_scale is not None})
 
 

@@ -1,4 +1,4 @@
-"""Fixtures every test may use: tiny real models, a calibrated subject for them, and the data folder when there is one."""
+"""Fixtures every test may use: tiny real models, a calibrated subject for them, the data folder where there is one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def subject_of(model: LoadedModel) -> Subject:
-    """A stand-in calibration: fixed random vectors, two heads, a few words. Enough for laws that hold for any vector."""
+    """A stand-in calibration: fixed random vectors, two heads, a few words: enough for laws about any vector."""
     generator = torch.Generator().manual_seed(7)
     vectors = {}
     for name in ("visionary", "calm"):

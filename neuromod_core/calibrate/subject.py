@@ -49,7 +49,7 @@ class Request:
 class Calibration:
     """A subject with the evidence for it.
 
-    cards: one per vector.  induction: (depth, heads) prefix-matching scores.  reliability: their split-half correlation.
+    cards: one per vector.  induction: (depth, heads) prefix-matching scores.  reliability: their split-half r.
     """
 
     subject: Subject

@@ -92,11 +92,13 @@ def _continue(prefix: _Prefix, owners: Tensor, texts: Padded, phase: Phase) -> T
     )
 
 
-def _batches(distinct: int, texts: int, size: int) -> Iterator[tuple[Tensor, list[int]]]:
-    """Yield (owners, text numbers) of at most `size` pairs, text by text, so that all arms meet in one batch."""
+def _batches(distinct: int, texts: Sequence[Tokens], size: int) -> Iterator[tuple[Tensor, list[int]]]:
+    """Yield (owners, text numbers) of at most `size` pairs: text by text, so that all arms meet in one batch, and texts
+    of like length together, so that little is padding."""
     per = max(1, size // distinct)
-    for start in range(0, texts, per):
-        numbers = [number for number in range(start, min(start + per, texts)) for _ in range(distinct)]
+    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+    for start in range(0, len(texts), per):
+        numbers = [number for number in order[start : start + per] for _ in range(distinct)]
         yield torch.arange(distinct).repeat(len(numbers) // distinct), numbers
 
 
@@ -163,7 +165,7 @@ def score(
     responses: Sequence[Tokens],
     subject: Subject,
     *,
-    batch: int = 96,
+    batch: int = 192,
     slab: int = 256,
 ) -> list[list[Likelihood]]:
     """Return, per row, the log-likelihood of every response after the row's prompt.
@@ -177,7 +179,7 @@ def score(
     if any(len(text) == 0 for text in responses):
         raise DataError("A response to score is empty; the tokenizer gave no token for its text.")
     prefix, result = _read(session, rows, subject), [[Likelihood(0, 0, 0)] * len(responses) for _ in rows]
-    for owners, numbers in _batches(len(prefix.logits), len(responses), batch):
+    for owners, numbers in _batches(len(prefix.logits), responses, batch):
         texts = [responses[number] for number in numbers]
         padded = pad_right(texts, session.model.device)
         read = pad_right([text[:-1] or text for text in texts], session.model.device)  # nothing follows the last token
@@ -201,7 +203,7 @@ def choose(
     answers: Sequence[int],
     subject: Subject,
     *,
-    batch: int = 96,
+    batch: int = 192,
 ) -> list[list[Choice]]:
     """Return, per row, the log-probability of every answer token right after the row's prompt and each question.
 
@@ -211,7 +213,7 @@ def choose(
         raise DataError("A question is empty; the tokenizer gave no token for its text.")
     prefix, result = _read(session, rows, subject), [[Choice((), ())] * len(questions) for _ in rows]
     wanted = torch.tensor(list(answers), device=session.model.device)
-    for owners, numbers in _batches(len(prefix.logits), len(questions), batch):
+    for owners, numbers in _batches(len(prefix.logits), questions, batch):
         texts = [questions[number] for number in numbers]
         padded = pad_right(texts, session.model.device)
         hidden = _continue(prefix, owners, padded, "prompt")

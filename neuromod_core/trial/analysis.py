@@ -174,15 +174,13 @@ def _moves_as_predicted(plan: Plan, scores: pd.DataFrame, arm: Arm) -> bool:
 
 def shift_of(plan: Plan, scores: pd.DataFrame, arm: Arm, scale: str) -> Array:
     """Return the shift of a scale against the baseline, per unit (units,), in the raw primary reading."""
-    rows = scores[(scores["reading"] == reading_of(plan, "raw")) & (scores["scale"] == scale)]
-    wide = rows.pivot_table(index="unit_id", columns=["arm", "member"], values="value", dropna=False)
+    wide = _wide(plan, scores, scale)
     return _column(wide, arm.name, arm.members) - _column(wide, plan.baseline, [""])
 
 
-def specificity_shift(plan: Plan, scores: pd.DataFrame, arm: Arm) -> Array:
-    """Return the specificity contrast of an arm's target against the baseline, per unit (units,), raw reading."""
-    table = specificity(scores, plan, str(arm.target_scale), reading_of(plan, "raw"))
-    return _column(table, arm.name, arm.members) - _column(table, plan.baseline, [""])
+def _wide(plan: Plan, scores: pd.DataFrame, scale: str) -> pd.DataFrame:
+    rows = scores[(scores["reading"] == reading_of(plan, "raw")) & (scores["scale"] == scale)]
+    return rows.pivot_table(index="unit_id", columns=["arm", "member"], values="value", dropna=False)
 
 
 def _union(arm: Arm, parts: Sequence[Verdict]) -> Verdict:
@@ -280,13 +278,20 @@ def contrasts(plan: Plan, scores: pd.DataFrame) -> list[Verdict]:
 
 
 def shams_of(plan: Plan, scores: pd.DataFrame) -> pd.DataFrame:
-    """Return, per sham draw, its mean specificity contrast on the primary scale against the baseline."""
+    """Return, per sham draw, its mean shift of the primary scale and its mean specificity, against the baseline."""
     sham = plan.arm("P1")
-    table = specificity(scores, plan, plan.primary_scale, reading_of(plan, "raw"))
-    baseline = _column(table, plan.baseline, [""])
-    members = sham.members if sham else ()
-    estimates = [float(np.nanmean(_column(table, sham.name, [member]) - baseline)) for member in members if sham]
-    return pd.DataFrame({"member": list(members), "estimate": estimates})
+    reading = reading_of(plan, "raw")
+    wide, table = _wide(plan, scores, plan.primary_scale), specificity(scores, plan, plan.primary_scale, reading)
+    rows = []
+    for member in sham.members if sham else ():
+        if sham is not None and (sham.name, member) in wide.columns:
+            rows.append((member, *(_mean_shift(each, sham.name, member, plan.baseline) for each in (wide, table))))
+    return pd.DataFrame(rows, columns=["member", "shift", "estimate"])
+
+
+def _mean_shift(table: pd.DataFrame, arm: str, member: str, baseline: str) -> float:
+    """Return the mean difference to the baseline over the units that received the member."""
+    return float(np.nanmean(_column(table, arm, [member]) - _column(table, baseline, [""])))
 
 
 def analyse(plan: Plan, scores: pd.DataFrame, neutral: pd.DataFrame) -> list[Verdict]:

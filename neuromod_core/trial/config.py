@@ -37,7 +37,7 @@ class StudyConfig:
     option_units: int = 8
     foil_items: int = 8
     story_tokens: int = 96
-    batch: int = 96
+    batch: int = 192
     min_effect: float = 0.5
     alpha: float = 0.05
     draws: int = 100_000

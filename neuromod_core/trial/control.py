@@ -72,14 +72,19 @@ def _by_cell(lines: Sequence[Line]) -> Mapping[str, list[Line]]:
 
 def shifts(room: Room, reading: str, system: str, units: Sequence[Unit]) -> list[float | None]:
     """Return, per unit, the score under the instructed state minus the score under the neutral frame."""
-    administered = statement_lines if reading == "statement" else option_lines
     neutral, told = _seats(units, "neutral"), [with_frames(seat, system) for seat in _seats(units, "state")]
-    lines = _by_cell(administered(room, [*neutral, *told]))
-    result: list[float | None] = []
-    for plain, state in zip(neutral, told, strict=True):
-        before, after = (_score(lines[seat.cell.cell_code], reading, seat.unit.option_order) for seat in (plain, state))
-        result.append(None if before is None or after is None else after - before)
-    return result
+    before = _scores(room, reading, neutral)
+    if all(score is None for score in before):
+        return list(before)  # unreadable already without an instruction: nothing to shift
+    after = _scores(room, reading, told)
+    pairs = zip(before, after, strict=True)
+    return [None if plain is None or state is None else state - plain for plain, state in pairs]
+
+
+def _scores(room: Room, reading: str, seats: Sequence[Seat]) -> list[float | None]:
+    administered = statement_lines if reading == "statement" else option_lines
+    lines = _by_cell(administered(room, seats))
+    return [_score(lines[seat.cell.cell_code], reading, seat.unit.option_order) for seat in seats]
 
 
 def judge(reading: str, scale: str, differences: Sequence[float | None]) -> Control:

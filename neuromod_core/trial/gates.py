@@ -22,7 +22,7 @@ from neuromod_core.models import LoadedModel
 from neuromod_core.packs import Pack
 from neuromod_core.stats import constant_by_construction, sign_flip
 from neuromod_core.trial.administer import Room, Seat, administer, pack_of
-from neuromod_core.trial.analysis import shams_of, shift_of, specificity_shift
+from neuromod_core.trial.analysis import shams_of, shift_of
 from neuromod_core.trial.control import UNDOSED
 from neuromod_core.trial.plan import Arm, Assignment, Cell, Plan, Registration
 
@@ -146,8 +146,8 @@ def assay_gate(plan: Plan, scores: pd.DataFrame) -> Gate:
     if set(arms) != {1, -1} or shams.empty:
         return Gate("G6", title, "not run", "needs a known-active arm of each sign and a sham ensemble")
     outcomes = [_moves(plan, scores, arm) for arm in arms.values()]
-    active = float(specificity_shift(plan, scores, arms[1]).mean())
-    beaten = float((shams["estimate"] < active).mean())
+    active = float(shift_of(plan, scores, arms[1], str(arms[1].target_scale)).mean())
+    beaten = float((shams["shift"] < active).mean())
     passed = all(moved for moved, _ in outcomes) and beaten >= BEATEN
     said = "; ".join(text for _, text in outcomes)
     return Gate(

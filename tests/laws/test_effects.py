@@ -1,4 +1,7 @@
-"""Laws of effects, over the register x tiny models of every architecture. A new effect is covered before its author writes a test."""
+"""Laws of effects, over the register x tiny models of every architecture.
+
+A new effect is covered before its author writes a test.
+"""
 
 from __future__ import annotations
 
@@ -171,11 +174,16 @@ def test_leaving_restores_the_model_bitwise_also_after_an_exception(model: Loade
         with dosed(model) as session:
             score(session, rows_of(mixed()), RESPONSES, subject)
         assert same_trace(before, trace(model))
-        with pytest.raises(ZeroDivisionError), dosed(model) as session:
-            generate(session, rows_of(mixed()), subject, tokens=3)
-            raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError):
+            fail_while_dosed(model, subject)
         assert same_trace(before, trace(model))
         assert torch.equal(model.network(tokens).logits, logits)
+
+
+def fail_while_dosed(model: LoadedModel, subject: Subject) -> None:
+    with dosed(model) as session:
+        generate(session, rows_of(mixed()), subject, tokens=3)
+        raise ZeroDivisionError
 
 
 def test_a_binding_of_repeated_rows_is_the_binding_of_those_packs(llama: LoadedModel) -> None:
