@@ -59,6 +59,7 @@ class Design(Group):
     units: int
     seed: int
     sham_per_unit: int
+    pilot_units: int
     units_per_shard: int
     option_units: int
 

@@ -119,7 +119,7 @@ def ready(config: StudyConfig, places: Places) -> Readiness:
         matched = predicted(config, texts) if any(pack.match for pack in packs) else []
         doses = matched_doses(open_room.session, found.subject, matched, dose=config.dose, texts=neutral)
         progress.stage("positive control")
-        controls = positive_control(open_room, texts, controlled(config, packs))
+        controls = positive_control(open_room, texts, controlled(config, packs), pilots=config.pilot_units)
     return Readiness(found.fingerprint, doses, controls)
 
 

@@ -61,6 +61,8 @@ def _not_run(data: ReportData) -> list[str]:
 
 
 def _packs(data: ReportData) -> list[str]:
+    if not data.with_role("pack"):
+        return []
     results = outcomes(data, "pack")
     winners = [result.arm for result in results if result.passed]
     least = f"{data.min_effect:g} {reading_unit(data.primary_reading)}"
@@ -85,8 +87,15 @@ def _assay(data: ReportData) -> list[str]:
         return ["There was no known-active arm: a null result here cannot be told from a blunt instrument."]
     licensed = "did, so the study can detect an effect of that size"
     passed = "passed the same test" if data.failed_gates else licensed
-    failed = "did not: a null result for a pack may mean a blunt instrument"
+    blunt = "did not: a null result for a pack may mean a blunt instrument"
+    partly = "moved its own scale (gate G6), but not beyond its foils against every placebo: it is seen, not specific"
+    failed = partly if _seen(data) else blunt
     return [f"The known-active assay arm ({each.arm}) {passed if each.passed else failed}." for each in results]
+
+
+def _seen(data: ReportData) -> bool:
+    """Return whether the assay gate passed: the known-active arm moved its own scale, foils aside."""
+    return bool(((data.gates["code"] == "G6") & (data.gates["state"] == "passed")).any())
 
 
 def _silent(data: ReportData) -> list[str]:
@@ -120,6 +129,8 @@ def _largest(data: ReportData) -> list[str]:
 def _cost(data: ReportData) -> list[str]:
     means = nll_shifts(data)
     costs = {arm: mean for arm in data.with_role("pack") if (mean := at(means, arm).mean) is not None}
+    if not data.with_role("pack"):
+        return []
     if not costs:
         return ["Side effects of packs on neutral text were not recorded."]
     arm = max(costs, key=lambda name: costs[name])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from neuromod_core.kernel.errors import ConfigError, OutOfRange
+from neuromod_core.design import williams
+from neuromod_core.kernel.errors import ConfigError, DesignError, OutOfRange
 from neuromod_core.models import ModelSpec
 from neuromod_core.trial.library import Library
 
@@ -15,6 +16,7 @@ class StudyConfig:
 
     arms: pack names; the first is the baseline.  dose: factor on every dose of the packs under test and the assay.
     units: number of distinct vignettes.  sham_per_unit: draws of the sham ensemble that each unit receives.
+    pilot_units: vignettes of the positive control, none of them a unit (sign flips need five to reach p < .05).
     foil_items: items administered of every scale but the primary one, spread evenly over it.
     units_per_shard: units whose cells run in one batch.  option_units: units on which option readings that failed their
     positive control are still monitored.  story_tokens: length of a story.  batch: texts in one scoring pass.
@@ -32,7 +34,8 @@ class StudyConfig:
     units: int
     seed: int = 0
     dose: float = 1.0
-    sham_per_unit: int = 5
+    sham_per_unit: int = 3
+    pilot_units: int = 8
     units_per_shard: int = 2
     option_units: int = 8
     foil_items: int = 8
@@ -48,6 +51,7 @@ class StudyConfig:
             ("units", 2, 10_000),
             ("dose", -4, 4),
             ("sham_per_unit", 1, 1_000),
+            ("pilot_units", 5, 1_000),
             ("units_per_shard", 1, self.units),
             ("option_units", 0, self.units),
             ("foil_items", 1, 1_000),
@@ -72,6 +76,12 @@ class StudyConfig:
         packs = [library.pack(name) for name in self.arms]
         for name in self.scales:
             library.scale(name)
+        sequences = len(williams(len(packs)))
+        if self.units % sequences:
+            raise DesignError(
+                f"study {self.name!r}: units is {self.units}; {len(packs)} arms need a multiple of {sequences}, "
+                "so that every order of a Williams square is used equally often."
+            )
         if len(self.scales) < 2:
             raise ConfigError(f"study {self.name!r}: a specificity contrast needs a scale and a foil; given one scale.")
         if packs[0].role not in ("none", "P0"):

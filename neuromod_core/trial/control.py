@@ -101,14 +101,14 @@ def judge(reading: str, scale: str, differences: Sequence[float | None]) -> Cont
     return Control(reading, scale, effect, test.pvalue, len(values), passed, f"mean shift {test.estimate:+.2f}")
 
 
-def positive_control(room: Room, library: Library, names: Collection[str]) -> tuple[Control, ...]:
+def positive_control(room: Room, library: Library, names: Collection[str], *, pilots: int) -> tuple[Control, ...]:
     """Return the outcome for every reading of the room's scales that are named.
 
     Raises:
         InstrumentError: for a scale that no instructed state belongs to.
     """
     states = {state.scale: state.system for state in library.frames.states if state.scale is not None}
-    units, found = pilot_units(library), []
+    units, found = pilot_units(library)[:pilots], []
     for scale in (scale for scale in room.scales if scale.name in names):
         if scale.name not in states:
             raise InstrumentError(

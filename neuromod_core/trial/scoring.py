@@ -47,7 +47,7 @@ def _scores(rows: pd.DataFrame, reading: str, order: str) -> Iterator[tuple[str,
 def scores_of(plan: Plan, responses: pd.DataFrame, labels: Labels) -> pd.DataFrame:
     """Return the `scores` table of all administered cells, under the given labels."""
     cells: Mapping[str, Cell] = {cell.cell_code: cell for cell in plan.cells}
-    scaled = responses[responses["reading"] != "likelihood"]
+    scaled = responses[responses["reading"] != "likelihood"].sort_values("item")
     lines = []
     for key, rows in scaled.groupby(["cell_code", "instrument", "reading"], sort=True):
         code, scale, reading = (str(part) for part in cast(tuple[str, str, str], key))
