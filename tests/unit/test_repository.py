@@ -20,6 +20,8 @@ import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from neuromod_core.effects import Shape, Step, Subject
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ("neuromod_core", "flows", "tasks")
 PYTHON = (*SOURCE, "tests", "benchmarks", "analysis")
@@ -348,7 +350,8 @@ def test_the_effect_in_contributing_is_one_in_at_most_twelve_lines() -> None:
     names: dict[str, type] = {}
     exec(compile(written, "CONTRIBUTING.md", "exec"), names)
     logits = torch.linspace(-30.0, 3.0, 12).repeat(3, 1)
-    edited = names["SoftCap"]()(logits, torch.tensor([0.0, 0.5, 1.0]), None)
+    step = Step(torch.zeros(3), torch.zeros(3, 0, dtype=torch.long), Subject("any", Shape(1, 1, 1, 1)))
+    edited = names["SoftCap"]()(logits, torch.tensor([0.0, 0.5, 1.0]), step)
     entropy = torch.special.entr(edited.softmax(-1)).sum(-1)
     assert torch.equal(edited[0], logits[0])
     assert entropy[0] < entropy[1] < entropy[2]
