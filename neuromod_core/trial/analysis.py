@@ -131,9 +131,8 @@ def _contrasts(plan: Plan, scores: pd.DataFrame, role: str, reading: str) -> lis
         members = [arm.name] if role == "P2" else placebo.members
         differences = _column(table, arm.name, arm.members) - _column(table, placebo.name, members)
         way = "up" if arm.predicted_sign > 0 else "down"
-        verdict = Verdict(
-            PRIMARY, f"{arm.name} moves {arm.target_scale} {way}", arm.name, arm.target_scale, reading, role
-        )
+        name = f"{arm.name} moves {arm.target_scale} {way}"
+        verdict = Verdict(PRIMARY, name, arm.name, arm.target_scale, reading, placebo.name)
         found.append(_Contrast(arm, verdict, differences))
     return found
 
