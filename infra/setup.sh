@@ -18,3 +18,6 @@ if ! "$python" -c 'import torch' 2>/dev/null; then
     "${pip[@]}" install --constraint requirements.lock "$(grep '^torch==' requirements.lock)"
     "$python" -c 'import torch'
 fi
+
+echo "Preparing the embedded model and checking this machine (about a minute, once per user)"
+.venv/bin/neuromod doctor
