@@ -59,12 +59,15 @@ class Calibration:
     fingerprint: str
 
 
+# Each part is read back after it is written, so that a fresh calibration and a kept one are the same bits.
+
+
 def _norms(model: LoadedModel, request: Request, cache: Cache) -> Tensor:
     key = digest(["norms", METHOD, model.fingerprint, list(request.neutral)])
     if (kept := cache.read(key)) is None:
         norms = stream_norms(model, [tokens_of(model, text) for text in request.neutral])
         cache.write(key, {"norms": norms.numpy()}, {})
-        return norms
+        return _norms(model, request, cache)
     return torch.from_numpy(kept[0]["norms"])
 
 
@@ -80,7 +83,7 @@ def _vector(model: LoadedModel, concept: str, request: Request, cache: Cache) ->
         if not isinstance(facts, dict):
             raise TypeError("a card is a mapping")
         cache.write(key, {"vector": vector.astype(np.float32)}, facts)
-        return card, torch.from_numpy(vector.astype(np.float32))
+        return _vector(model, concept, request, cache)
     return Card(**kept[1]), torch.from_numpy(kept[0]["vector"])  # type: ignore[arg-type]
 
 
@@ -89,7 +92,7 @@ def _induction(model: LoadedModel, cache: Cache) -> Tensor:
     if (kept := cache.read(key)) is None:
         scores = induction_scores(model)
         cache.write(key, {"scores": scores.contiguous().numpy()}, {})
-        return scores
+        return _induction(model, cache)
     return torch.from_numpy(kept[0]["scores"])
 
 
