@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from neuromod_core.calibrate import Cache, match_entropy
+from neuromod_core.calibrate import Cache, Request, calibrate, match_entropy
 from neuromod_core.calibrate.activations import stream_norms, tokens_of
 from neuromod_core.calibrate.contrast import load_contrast
 from neuromod_core.calibrate.entropy import entropy_of
@@ -167,3 +167,12 @@ def test_what_is_kept_comes_back_and_cannot_be_altered(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
     with pytest.raises(IntegrityError, match="was altered"):
         cache.read("f")
+
+
+def test_a_fresh_calibration_equals_a_kept_one(llama: LoadedModel, tmp_path: Path) -> None:
+    texts = ("A short neutral text about rivers.", "Another one, on the making of bread.")
+    request = Request(("visionary",), (), ROOT / "datasets" / "contrast", ROOT / "datasets" / "lexicon", neutral=texts)
+    fresh, kept = (calibrate(llama, request, Cache(tmp_path / "cache")) for _ in range(2))
+    assert fresh.fingerprint == kept.fingerprint
+    assert torch.equal(fresh.induction, kept.induction)
+    assert torch.equal(fresh.subject.vectors["visionary"].direction, kept.subject.vectors["visionary"].direction)
