@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from neuromod_core.effects import Shape, Subject, Vector
+from neuromod_core.calibrate import shape_of
+from neuromod_core.effects import Subject, Vector
 from neuromod_core.models import TINY, LoadedModel, tiny
 
 torch.set_num_threads(1)  # two-layer models: a second thread only waits at barriers
@@ -17,20 +18,23 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def subject_of(model: LoadedModel) -> Subject:
-    """A stand-in calibration: fixed random vectors, two heads, a few words: enough for laws about any vector."""
+    """A stand-in calibration: fixed random vectors, a few heads and words: enough for laws about any vector."""
     generator = torch.Generator().manual_seed(7)
     vectors = {}
-    for name in ("visionary", "calm"):
-        direction = torch.randn(model.width, generator=generator)
-        vectors[name] = Vector(name, 0, direction / direction.norm(), stream_norm=4.0, valid=True)
-    heads = torch.zeros(model.depth, model.heads, dtype=torch.bool)
-    heads[0, 1] = heads[1, 2] = True
+    for name in ("visionary", "calm", "synesthesia"):
+        drawn = torch.randn(5, model.width, generator=generator)
+        unit = drawn / drawn.norm(dim=-1, keepdim=True)
+        vectors[name] = Vector(name, 0, unit[0], stream_norm=4.0, valid=True, midpoint=0.0, shuffled=unit[1:])
+    heads = torch.zeros(3, model.depth, model.heads, dtype=torch.bool)
+    heads[0, 0, 1] = heads[0, 1, 2] = heads[1, 0, 0] = heads[1, 1, 3] = heads[2, 0, 2] = heads[2, 1, 0] = True
     return Subject(
         name=model.name,
-        shape=Shape(model.depth, model.heads, model.width, model.vocabulary),
+        shape=shape_of(model),
         vectors=vectors,
-        head_sets={"induction": heads},
+        head_sets=dict(zip(("induction", "previous_token", "duplicate_token"), heads, strict=True)),
         lexicons={"calm": torch.tensor([65, 70, 75]), "prosocial": torch.tensor([80, 85])},
+        stream_norms=torch.full((model.depth,), 4.0),
+        reader=model,
     )
 
 

@@ -5,7 +5,7 @@ Each part is computed once per (model, data, method) and kept under that fingerp
 
 from neuromod_core.calibrate.entropy import match_entropy, mean_entropy
 from neuromod_core.calibrate.keep import Cache
-from neuromod_core.calibrate.subject import Calibration, Request, calibrate
+from neuromod_core.calibrate.subject import Calibration, Request, calibrate, shape_of
 from neuromod_core.calibrate.vectors import Card
 
-__all__ = ["Cache", "Calibration", "Card", "Request", "calibrate", "match_entropy", "mean_entropy"]
+__all__ = ["Cache", "Calibration", "Card", "Request", "calibrate", "match_entropy", "mean_entropy", "shape_of"]

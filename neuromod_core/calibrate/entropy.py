@@ -33,7 +33,7 @@ def expressed_logits(session: Session, pack: Pack, texts: Sequence[Sequence[int]
         padded.mask,
         pad=padded.pad,
         binding=binding,
-        phase="response",
+        start=torch.zeros_like(padded.pad),
         cache=reserve(session.model.depth, padded.tokens.shape[1]),
     )
     parts = []
@@ -43,7 +43,9 @@ def expressed_logits(session: Session, pack: Pack, texts: Sequence[Sequence[int]
         earlier = torch.arange(len(text), device=device)[None, :] < index[:, None] + 1
         history = torch.where(earlier, text[None, :], -1)
         taken = binding.take([row] * len(index))
-        parts.append(taken.edit_logits(session.model.logits(hidden[row, pad + 1 :]), index, history))
+        read = session.read(hidden.at(row, slice(pad + 1, None)))
+        prompt = text.new_zeros(len(index), 0)
+        parts.append(taken.edit_logits(read.logits, index, history, prompt, read.early))
     return torch.cat(parts)
 
 
@@ -69,7 +71,8 @@ def match_entropy(undosed: Tensor, target: float, subject: Subject) -> float:
     effect = Temperature()
     low, high = effect.doses
     places = len(undosed)
-    step = Step(torch.zeros(places), torch.zeros(places, 0, dtype=torch.long), subject)
+    nothing = torch.zeros(places, 0, dtype=torch.long)
+    step = Step(torch.zeros(places), nothing, subject, nothing)
 
     def at(dose: float) -> float:
         return entropy_of(effect(undosed, torch.full((places,), dose), step))

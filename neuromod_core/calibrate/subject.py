@@ -108,6 +108,20 @@ def _lexicon(model: LoadedModel, folder: Path, name: str) -> Tensor:
     return torch.tensor(single)
 
 
+def shape_of(model: LoadedModel) -> Shape:
+    """Return the counts that effects need of a model."""
+    return Shape(
+        depth=model.depth,
+        heads=model.heads,
+        width=model.width,
+        vocabulary=model.vocabulary,
+        kv_heads=model.kv_heads,
+        experts=model.experts,
+        chosen=model.chosen_experts,
+        attention=model.anatomy.attention,
+    )
+
+
 def calibrate(
     model: LoadedModel, request: Request, cache: Cache, *, tick: Callable[[str], None] = lambda _: None
 ) -> Calibration:
@@ -130,10 +144,12 @@ def calibrate(
     }
     subject = Subject(
         name=model.name,
-        shape=Shape(model.depth, model.heads, model.width, model.vocabulary),
+        shape=shape_of(model),
         vectors=vectors,
         head_sets={"induction": scores.mean(-1) >= THRESHOLD},
         lexicons={name: _lexicon(model, request.lexicon, name) for name in request.lexicons},
+        stream_norms=norms,
+        reader=model,
     )
     cards = tuple(card for card, _ in fitted)
     contents = [norms.tolist(), [vector.tolist() for _, vector in fitted], plain(cards), scores.mean(-1).tolist()]

@@ -1,107 +1,229 @@
-"""The one attention function, registered with transformers under one name together with its mask.
+"""The attention function, registered with transformers together with its mask.
 
-Rows that no score effect touches go through the library's own kernel, bit for bit; the rows that are touched are
-computed once more in plain algebra, where raw scores can be edited, and take their place. Factors on queries and head
-outputs are exactly 1 for undosed rows.
+Rows whose attention no effect edits go through the library's own kernel, bit for bit; the others are computed once
+more in plain algebra, where keys, scores and weights can be edited, and take their place. Factors on queries and on
+what heads write are exactly 1 for undosed rows.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+from transformers.cache_utils import Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
 from neuromod_core.effects import Place
-from neuromod_core.packs.binding import Binding, Phase
+from neuromod_core.effects.kinds import CacheEffect, EvictionEffect, ScoreEffect, WeightEffect
+from neuromod_core.packs.binding import Binding, Spans
 
-NAME = "neuromod"
+NAMES = {"sdpa": "neuromod", "eager": "neuromod_eager"}  # by the implementation a model uses undosed
 SMALLEST = -1e30  # a finite stand-in for minus infinity: a row that sees nothing (padding) stays finite
+EVICTED = "evicted"
 
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """One forward pass: who is in the batch, where its tokens stand, and whether they are read or written."""
+    """One forward pass: who is in the batch, where its tokens stand, and what must be remembered of it.
+
+    start: (rows,) position of the first response token.  watched: block -> its output, for effects that read it.
+    """
 
     binding: Binding
     queries: Tensor
     keys: Tensor
-    phase: Phase
-    touched: Tensor = field(init=False)
+    start: Tensor
+    cache: Cache | None
+    watched: dict[int, Tensor]
+    _spans: dict[Spans, Tensor | None]
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "touched", self.binding.scored_rows.to(self.queries.device))
-
-    def place(self, layer: int) -> Place:
+    def place(self, layer: int, entering: Tensor | None = None) -> Place:
         """Return where all rows are, at the output of a block (-1: the embedding)."""
         binding = self.binding
-        return Place(layer, self.queries, self.keys, binding.streams, self.phase, binding.subject)
+        return Place(layer, self.queries, self.keys, self.start, binding.streams, binding.subject, entering)
+
+    def span(self, span: Spans) -> Tensor | None:
+        """Return (rows, queries, 1) bool: which tokens lie in a span; None when all do."""
+        if span not in self._spans:
+            inside = self.place(-1).inside(*span)
+            self._spans[span] = None if bool(inside.all()) else inside[..., None]
+        return self._spans[span]
 
 
 CURRENT: ContextVar[Pass | None] = ContextVar("neuromod_pass", default=None)
 
 
-def _algebra(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, place: Place, now: Pass
-) -> Tensor:
-    """Return attention outputs (n, queries, heads, size) of the touched rows, in explicit float32 algebra."""
-    rows, heads, tokens, size = query.shape
-    groups = heads // key.shape[1]
-    grouped = query.float().reshape(rows, key.shape[1], groups * tokens, size)
-    scores = (grouped @ key.float().transpose(-1, -2) * scale).reshape(rows, heads, tokens, -1)
-    for effect, dose in now.binding.scores:
-        scores = effect(scores, dose[now.touched], place)
-    visible = place.distance >= 0 if mask is None else mask
-    weights = scores.masked_fill(~visible, float("-inf")).clamp(min=SMALLEST).softmax(-1)
-    mixed = weights.reshape(rows, key.shape[1], groups * tokens, -1) @ value.float()
-    return mixed.reshape(rows, heads, tokens, size).transpose(1, 2).to(query.dtype)
+class Heads(NamedTuple):
+    """What an attention head computes with.
+
+    query (n, heads, q, size), key and value (n, kv heads, k, size).  visible: (n, 1, q, k) bool.
+    scale, cap: S = cap tanh(scale q k / cap), or scale q k without a cap.  sinks: (heads,) scores of no key, or None.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    visible: Tensor
+    scale: float
+    cap: float | None = None
+    sinks: Tensor | None = None
 
 
-def _edited(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, layer: int, now: Pass
-) -> Tensor:
-    """Return outputs of the rows whose scores are edited."""
-    rows = now.touched
-    streams = tuple(now.binding.streams[row] for row in rows.tolist())
-    place = Place(layer, now.queries[rows], now.keys[rows], streams, now.phase, now.binding.subject)
-    chosen = None if mask is None else mask.expand(query.shape[0], -1, -1, -1)[rows]
-    return _algebra(query[rows], key[rows], value[rows], chosen, scale, place, now)
+def _softmax(scores: Tensor, sinks: Tensor | None) -> Tensor:
+    if sinks is None:
+        return scores.softmax(-1)
+    column = sinks.float().view(1, -1, 1, 1).expand(*scores.shape[:-1], 1)
+    return torch.cat([scores, column], dim=-1).softmax(-1)[..., :-1]
 
 
-def attend(
+def _evicted(heads: Heads, place: Place, binding: Binding, note: Tensor | None) -> Tensor | None:
+    """Return which prompt positions are evicted, (n, kv heads, positions) bool: decided once the prompt is read."""
+    effects = binding.of(EvictionEffect)
+    if not effects or not bool((~place.written).any()):
+        return note
+    width = int(place.start.clamp(max=int(place.keys.max()) + 1).max())
+    gone = torch.zeros(*heads.key.shape[:2], width, dtype=torch.bool, device=heads.key.device)
+    index = place.keys.clamp(0, width - 1)[:, None, :].expand(-1, heads.key.shape[1], -1)
+    for effect, dose in effects:
+        hidden = effect.hidden(heads.query, heads.key, heads.value, dose, place)
+        gone = gone | torch.zeros_like(gone, dtype=torch.int8).scatter_add(-1, index, hidden.to(torch.int8)).bool()
+    return gone
+
+
+def _hide(visible: Tensor, gone: Tensor | None, place: Place, groups: int) -> Tensor:
+    """Return `visible` without evicted keys for queries of the response, (n, heads or 1, q, k)."""
+    if gone is None or not bool(gone.any()):
+        return visible
+    inside = (place.keys >= 0) & (place.keys < gone.shape[-1])
+    index = place.keys.clamp(0, gone.shape[-1] - 1)[:, None, :].expand(-1, gone.shape[1], -1)
+    hidden = (gone.gather(-1, index) & inside[:, None, :]).repeat_interleave(groups, dim=1)
+    return visible & ~(hidden[:, :, None, :] & place.written[:, None, :, None])
+
+
+def in_the_open(
+    heads: Heads, place: Place, binding: Binding, note: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Return attention outputs (n, q, heads, size) in float32 algebra, edited; and the note of evicted keys."""
+    rows, count, tokens, size = heads.query.shape
+    kv = heads.key.shape[1]
+    query, key, value = heads.query.float(), heads.key.float(), heads.value.float()
+    for cached, dose in binding.of(CacheEffect):
+        key, value = cached(key, value, dose, place)
+    folded = (rows, kv, count // kv * tokens)
+    scores = (query.reshape(*folded, size) @ key.transpose(-1, -2) * heads.scale).reshape(rows, count, tokens, -1)
+    if heads.cap is not None:
+        scores = torch.tanh(scores / heads.cap) * heads.cap
+    for scored, dose in binding.of(ScoreEffect):
+        scores = scored(scores, dose, place)
+    note = _evicted(heads._replace(query=query, key=key, value=value), place, binding, note)
+    visible = _hide(heads.visible, note, place, count // kv)
+    weights = _softmax(scores.masked_fill(~visible, float("-inf")).clamp(min=SMALLEST), heads.sinks)
+    for weighed, dose in binding.of(WeightEffect):
+        weights = weighed(weights, dose, place)
+    mixed = (weights.reshape(*folded, -1) @ value).reshape(rows, count, tokens, value.shape[-1])
+    return mixed.transpose(1, 2).to(heads.query.dtype), note
+
+
+def open_place(now: Pass, layer: int) -> Place:
+    """Return where the touched rows are."""
+    rows, binding = now.binding.touched, now.binding.open
+    return Place(layer, now.queries[rows], now.keys[rows], now.start[rows], binding.streams, binding.subject)
+
+
+def read_note(now: Pass, layer: int) -> Tensor | None:
+    """Return the note of evicted keys of the touched rows."""
+    if now.cache is None or not now.binding.of(EvictionEffect):
+        return None
+    note = now.cache.layers[layer].notes.get(EVICTED)
+    return None if note is None else note[now.binding.touched]
+
+
+def keep_note(now: Pass, layer: int, note: Tensor | None) -> None:
+    """Remember which keys are evicted."""
+    if note is not None and now.cache is not None:
+        full = note.new_zeros((now.binding.rows, *note.shape[1:]))
+        now.cache.layers[layer].notes[EVICTED] = full.index_copy(0, now.binding.touched, note)
+
+
+def _visible(mask: Tensor | None, rows: Tensor, total: int, place: Place) -> Tensor:
+    if mask is None:
+        return place.distance >= 0
+    chosen = mask.expand(total, -1, -1, -1)[rows]
+    return chosen if chosen.dtype == torch.bool else chosen > torch.finfo(chosen.dtype).min / 2
+
+
+def _edited(now: Pass, layer: int, heads: Heads, mask: Tensor | None) -> Tensor:
+    """Return outputs of the touched rows."""
+    rows, place = now.binding.touched, open_place(now, layer)
+    chosen = Heads(
+        heads.query[rows],
+        heads.key[rows],
+        heads.value[rows],
+        _visible(mask, rows, now.binding.rows, place),
+        heads.scale,
+        heads.cap,
+        heads.sinks,
+    )
+    output, note = in_the_open(chosen, place, now.binding.open, read_note(now, layer))
+    keep_note(now, layer, note)
+    return output
+
+
+def _own_eager(module: nn.Module) -> Callable[..., tuple[Tensor, object]]:
+    """Return the eager attention of the architecture that `module` belongs to, as the library would choose it."""
+    found: Callable[..., tuple[Tensor, object]] = sys.modules[type(module).__module__].eager_attention_forward
+    return found
+
+
+def _attend(
+    native: Callable[..., tuple[Tensor, object]],
     module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    dropout: float = 0.0,
     scaling: float | None = None,
     **kwargs: object,
 ) -> tuple[Tensor, None]:
-    """Attend under the current pass; outside a pass this is the library's own attention.
-
-    query (rows, heads, queries, size), key and value (rows, kv heads, keys, size), mask bool (True: attend) or None
-    (causal). Returns (rows, queries, heads, size).
-    """
     now = CURRENT.get()
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     if now is not None and now.binding.gains is not None:
         query = query * now.binding.gains[:, layer, :, None, None].to(query.dtype)
-    output, _ = sdpa_attention_forward(
-        module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
-    )
+    output, _ = native(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     if now is None:
         return output, None
-    if len(now.touched):
+    if len(now.binding.touched):
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        output = output.index_copy(0, now.touched, _edited(query, key, value, attention_mask, scale, layer, now))
+        cap, sinks = kwargs.get("softcap"), kwargs.get("s_aux")
+        heads = Heads(query, key, value, query.new_empty(0), scale, cap, sinks)  # type: ignore[arg-type]
+        output = output.index_copy(0, now.binding.touched, _edited(now, layer, heads, attention_mask))
     if now.binding.gates is not None:
         output = output * now.binding.gates[:, layer, None, :, None].to(output.dtype)
     return output, None
 
 
-AttentionInterface.register(NAME, attend)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+def attend(module: nn.Module, *states: Tensor | None, **kwargs: object) -> tuple[Tensor, None]:
+    """Attend under the current pass; outside a pass this is the library's fused attention.
+
+    query (rows, heads, queries, size), key and value (rows, kv heads, keys, size), mask bool (True: attend) or None
+    (causal). Returns (rows, queries, heads, size).
+    """
+    return _attend(sdpa_attention_forward, module, *states, **kwargs)  # type: ignore[arg-type]
+
+
+def attend_eager(module: nn.Module, *states: Tensor | None, **kwargs: object) -> tuple[Tensor, None]:
+    """Attend as `attend` does, for architectures the library itself computes in the open (score caps, sinks)."""
+    return _attend(_own_eager(module), module, *states, **kwargs)  # type: ignore[arg-type]
+
+
+AttentionInterface.register(NAMES["sdpa"], attend)
+AttentionMaskInterface.register(NAMES["sdpa"], sdpa_mask)
+AttentionInterface.register(NAMES["eager"], attend_eager)
+AttentionMaskInterface.register(NAMES["eager"], eager_mask)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 
 class ReservedLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values of one block, (rows, kv heads, capacity, head size), of which the first `length` are filled."""
+    """Keys and values of one block, (rows, kv heads, capacity, head size), of which the first `length` are filled.
+
+    notes: what effects must remember of the text so far (router logits of the last token, evicted keys), rows first.
+    """
 
     def __init__(self, capacity: int) -> None:
         super().__init__()
         self.capacity = capacity
         self.length = 0
         self.reserved: tuple[Tensor, Tensor] | None = None
+        self.notes: dict[str, Tensor] = {}
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
@@ -46,7 +50,49 @@ def reserve(depth: int, capacity: int) -> Cache:
 def expand(cache: Cache, rows: Tensor, extra: int) -> Cache:
     """Return a copy of the rows at these indices (an index may repeat) with room for `extra` more tokens."""
     copy = reserve(len(cache.layers), cache.get_seq_length() + extra)
-    for index, layer in enumerate(cache.layers):
-        chosen = torch.as_tensor(rows, device=layer.keys.device)
-        copy.layers[index].update(layer.keys.index_select(0, chosen), layer.values.index_select(0, chosen))
+    for old, new in zip(cache.layers, copy.layers, strict=True):
+        chosen = rows.to(old.keys.device)
+        new.update(old.keys.index_select(0, chosen), old.values.index_select(0, chosen))
+        new.notes = {name: note.index_select(0, chosen) for name, note in old.notes.items()}
+    return copy
+
+
+def like(cache: Cache, rows: int, length: int, capacity: int) -> Cache:
+    """Return a cache of `rows` rows with heads as in `cache`: `length` columns of it count as held, and are empty."""
+    empty = reserve(len(cache.layers), capacity)
+    for old, new in zip(cache.layers, empty.layers, strict=True):
+        shape = (rows, old.keys.shape[1], length)
+        new.update(
+            old.keys.new_zeros((*shape, old.keys.shape[-1])), old.values.new_zeros((*shape, old.values.shape[-1]))
+        )
+    return empty
+
+
+def seat(cache: Cache, slots: Tensor, other: Cache, owner: Tensor) -> None:
+    """Put row `owner[i]` of `other` into slot `slots[i]`, their ends aligned with the end of what `cache` holds.
+
+    Columns before a row's own are left as they are; its mask hides them.
+    """
+    end, width = cache.get_seq_length(), other.get_seq_length()
+    for layer, new in zip(cache.layers, other.layers, strict=True):
+        for store, states in zip(layer.reserved, (new.keys, new.values), strict=True):
+            store[slots, :, end - width : end] = states[owner]
+        for name, note in new.notes.items():
+            layer.notes[name] = _seated(layer.notes.get(name), slots, note[owner], len(layer.keys))
+
+
+def _seated(note: Tensor | None, slots: Tensor, new: Tensor, rows: int) -> Tensor:
+    """Return the note with the lines of `new` at these slots; the shorter of the two is filled up with zeros."""
+    old = new.new_zeros((rows, *new.shape[1:])) if note is None else note
+    width = max(old.shape[-1], new.shape[-1])
+    old, new = (F.pad(part, (0, width - part.shape[-1])) for part in (old, new))
+    return old.index_copy(0, slots, new)
+
+
+def keep(cache: Cache, rows: Tensor, first: int, capacity: int) -> Cache:
+    """Return a copy of the rows at these indices without their first `first` slots, with room for `capacity` tokens."""
+    copy = reserve(len(cache.layers), capacity)
+    for old, new in zip(cache.layers, copy.layers, strict=True):
+        new.update(old.keys[rows, :, first:], old.values[rows, :, first:])
+        new.notes = {name: note.index_select(0, rows) for name, note in old.notes.items()}
     return copy

@@ -15,11 +15,10 @@ from transformers.cache_utils import Cache
 
 from neuromod_core.effects import Subject
 from neuromod_core.engine.cache import expand, reserve
-from neuromod_core.engine.rows import Padded, Row, pad_left, pad_right
-from neuromod_core.engine.session import Session
+from neuromod_core.engine.rows import Padded, Row, distinct, pad_left, pad_right
+from neuromod_core.engine.session import UNWRITTEN, Hidden, Readout, Session
 from neuromod_core.kernel.errors import DataError
 from neuromod_core.packs import Binding, bind
-from neuromod_core.packs.binding import Phase
 
 Tokens = Sequence[int]
 
@@ -52,71 +51,65 @@ class _Prefix:
     binding: Binding  # of the distinct passes
     samplers: Binding  # of the rows
     follows: Tensor  # (rows,) index of the row's distinct pass
-    prompt: Padded
+    prompt: Padded  # of the distinct passes
     cache: Cache
-    logits: Tensor  # (distinct, vocabulary) after the last prompt token
+    after: Readout  # of the last prompt token of the distinct passes
 
 
-def _identity(row: Row) -> tuple[object, ...]:
-    """What a row's forward pass depends on."""
-    effects = tuple(sorted((repr(item.effect), item.dose) for item in row.pack.forward_effects))
-    drawn = any(item.effect.stochastic for item in row.pack.forward_effects)
-    return row.prompt, effects, row.stream if drawn else None
-
-
-def _read(session: Session, rows: Sequence[Row], subject: Subject) -> _Prefix:
-    distinct: dict[tuple[object, ...], int] = {}
-    follows = [distinct.setdefault(_identity(row), len(distinct)) for row in rows]
-    first = [rows[follows.index(number)] for number in range(len(distinct))]
+def _read(session: Session, rows: Sequence[Row], subject: Subject, *, responses: bool) -> _Prefix:
+    """Read the prompts of rows; what follows them are `responses`, or else more to read."""
     device = session.model.device
-    binding, samplers = (
-        bind([row.pack for row in group], [row.stream for row in group], subject, device=device)
-        for group in (first, rows)
-    )
-    prompt = pad_left([row.prompt for row in first], device)
+    prompts = [row.reads(subject) for row in rows]
+    first, follows = distinct(rows, prompts)
+    binding = bind([row.pack for row in rows], [row.stream for row in rows], subject, device=device)
+    passes, prompt = binding.take(first), pad_left([prompts[number] for number in first], device)
     cache = reserve(session.model.depth, prompt.tokens.shape[1])
-    hidden = session.forward(prompt.tokens, prompt.mask, pad=prompt.pad, binding=binding, phase="prompt", cache=cache)
-    logits = session.model.logits(hidden[:, -1])
-    return _Prefix(session, binding, samplers, torch.tensor(follows), prompt, cache, logits)
+    start = prompt.lengths if responses else torch.full_like(prompt.pad, UNWRITTEN)
+    hidden = session.forward(prompt.tokens, prompt.mask, pad=prompt.pad, binding=passes, start=start, cache=cache)
+    after = session.read(hidden.at(slice(None), -1))
+    return _Prefix(session, passes, binding, torch.tensor(follows, device=device), prompt, cache, after)
 
 
-def _continue(prefix: _Prefix, owners: Tensor, texts: Padded, phase: Phase) -> Tensor:
-    """Return hidden states (n, tokens, width) of right-padded texts after the prompts of their owners."""
+def _continue(prefix: _Prefix, owners: Tensor, texts: Padded, *, responses: bool) -> Hidden:
+    """Return the states (n, tokens, width) of right-padded texts after the prompts of their owners."""
+    lengths = prefix.prompt.lengths[owners]
     return prefix.session.forward(
         texts.tokens,
         torch.cat([prefix.prompt.mask[owners], texts.mask], dim=-1),
         pad=prefix.prompt.pad[owners],
         binding=prefix.binding.take(owners),
-        phase=phase,
+        start=lengths if responses else torch.full_like(lengths, UNWRITTEN),
         cache=expand(prefix.cache, owners, texts.tokens.shape[1]),
     )
 
 
-def _batches(distinct: int, texts: Sequence[Tokens], size: int) -> Iterator[tuple[Tensor, list[int]]]:
+def _batches(passes: int, texts: Sequence[Tokens], size: int) -> Iterator[tuple[Tensor, list[int]]]:
     """Yield (owners, text numbers) of at most `size` pairs: text by text, so that all arms meet in one batch, and texts
     of like length together, so that little is padding."""
-    per = max(1, size // distinct)
+    per = max(1, size // passes)
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
     for start in range(0, len(texts), per):
-        numbers = [number for number in order[start : start + per] for _ in range(distinct)]
-        yield torch.arange(distinct).repeat(len(numbers) // distinct), numbers
+        numbers = [number for number in order[start : start + per] for _ in range(passes)]
+        yield torch.arange(passes).repeat(len(numbers) // passes), numbers
 
 
 def _two_readings(
-    prefix: _Prefix, logits: Tensor, owner: Tensor, index: Tensor, history: Tensor, wanted: Tensor
+    prefix: _Prefix, read: Readout, owner: Tensor, index: Tensor, history: Tensor, wanted: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return log-probabilities of `wanted` tokens at n places: raw (n, w), and expressed (n, w) for each row.
 
-    logits (n, vocabulary) at places of distinct passes `owner` (n,). The second result has one line per (place, row
-    that follows the place's pass), in the order of `_followers`.
+    read: logits (n, vocabulary) at places of distinct passes `owner` (n,). The second result has one line per (place,
+    row that follows the place's pass), in the order of `_followers`.
     """
-    raw = logits.gather(-1, wanted) - logits.logsumexp(-1, keepdim=True)
+    raw = read.logits.gather(-1, wanted) - read.logits.logsumexp(-1, keepdim=True)
     place, row = _followers(prefix, owner)
     expressed = raw[place]
     edited = prefix.samplers.sampled[row].nonzero()[:, 0]
     if len(edited):
         at, who = place[edited], row[edited]
-        drawn = prefix.samplers.take(who).edit_logits(logits[at], index[at], history[at])
+        here, prompt = read.at(at), prefix.prompt.known[owner[at]]
+        samplers = prefix.samplers.take(who)
+        drawn = samplers.edit_logits(here.logits, index[at], history[at], prompt, here.early)
         expressed[edited] = drawn.gather(-1, wanted[at]) - drawn.logsumexp(-1, keepdim=True)
     return raw, expressed
 
@@ -143,16 +136,16 @@ def _history(padded: Padded, text: Tensor, token: Tensor) -> Tensor:
 
 
 def _add_likelihoods(
-    prefix: _Prefix, hidden: Tensor, padded: Padded, owners: Tensor, first: bool, sums: tuple[Tensor, Tensor], slab: int
+    prefix: _Prefix, hidden: Hidden, padded: Padded, owners: Tensor, first: bool, sums: tuple[Tensor, Tensor], slab: int
 ) -> None:
     """Add the log-probabilities of the scored tokens to `sums`: raw (texts,), expressed (texts, rows)."""
     places = torch.stack(_places(padded, first))
     for start in range(0, places.shape[1], slab):
         text, token = places[:, start : start + slab]
         whose = owners[text]
-        logits = prefix.logits[whose] if first else prefix.session.model.logits(hidden[text, token - 1])
+        read = prefix.after.at(whose) if first else prefix.session.read(hidden.at(text, token - 1))
         wanted = padded.tokens[text, token][:, None]
-        raw, expressed = _two_readings(prefix, logits, whose, token, _history(padded, text, token), wanted)
+        raw, expressed = _two_readings(prefix, read, whose, token, _history(padded, text, token), wanted)
         place, row = _followers(prefix, whose)
         sums[0].index_add_(0, text, raw[:, 0].double())
         sums[1].index_put_((text[place], row), expressed[:, 0].double(), accumulate=True)
@@ -178,12 +171,13 @@ def score(
     """
     if any(len(text) == 0 for text in responses):
         raise DataError("A response to score is empty; the tokenizer gave no token for its text.")
-    prefix, result = _read(session, rows, subject), [[Likelihood(0, 0, 0)] * len(responses) for _ in rows]
-    for owners, numbers in _batches(len(prefix.logits), responses, batch):
+    prefix = _read(session, rows, subject, responses=True)
+    result = [[Likelihood(0, 0, 0)] * len(responses) for _ in rows]
+    for owners, numbers in _batches(prefix.binding.rows, responses, batch):
         texts = [responses[number] for number in numbers]
         padded = pad_right(texts, session.model.device)
         read = pad_right([text[:-1] or text for text in texts], session.model.device)  # nothing follows the last token
-        hidden = _continue(prefix, owners, read, "response")
+        hidden = _continue(prefix, owners, read, responses=True)
         sums = torch.zeros(len(texts)).double(), torch.zeros(len(texts), len(rows)).double()
         for first in (True, False):
             _add_likelihoods(prefix, hidden, padded, owners, first, sums, slab)
@@ -207,21 +201,21 @@ def choose(
 ) -> list[list[Choice]]:
     """Return, per row, the log-probability of every answer token right after the row's prompt and each question.
 
-    questions: token lists read after the shared prompt (phase "prompt"), the same for all rows.  answers: token ids.
+    questions: token lists read after the shared prompt, as part of it, the same for all rows.  answers: token ids.
     """
     if any(len(text) == 0 for text in questions):
         raise DataError("A question is empty; the tokenizer gave no token for its text.")
-    prefix, result = _read(session, rows, subject), [[Choice((), ())] * len(questions) for _ in rows]
+    prefix = _read(session, rows, subject, responses=False)
+    result = [[Choice((), ())] * len(questions) for _ in rows]
     wanted = torch.tensor(list(answers), device=session.model.device)
-    for owners, numbers in _batches(len(prefix.logits), questions, batch):
+    for owners, numbers in _batches(prefix.binding.rows, questions, batch):
         texts = [questions[number] for number in numbers]
         padded = pad_right(texts, session.model.device)
-        hidden = _continue(prefix, owners, padded, "prompt")
+        hidden = _continue(prefix, owners, padded, responses=False)
         count = len(texts)
-        logits = session.model.logits(hidden[torch.arange(count), padded.mask.sum(-1) - 1])
-        nothing = padded.tokens.new_zeros(count, 0)
+        read = session.read(hidden.at(torch.arange(count, device=owners.device), padded.lengths - 1))
         raw, expressed = _two_readings(
-            prefix, logits, owners, torch.zeros(count, dtype=torch.long), nothing, wanted.expand(count, -1)
+            prefix, read, owners, torch.zeros_like(owners), padded.tokens[:, :0], wanted.expand(count, -1)
         )
         place, row_of = (part.tolist() for part in _followers(prefix, owners))
         for line, (text, row) in enumerate(zip(place, row_of, strict=True)):

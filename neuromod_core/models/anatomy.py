@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from neuromod_core.kernel.errors import UnknownArchitecture
+
+Part = Literal["blocks", "embedding", "norm", "head"]
 
 
 @dataclass(frozen=True)
@@ -16,31 +19,47 @@ class Anatomy:
 
     blocks: the list of decoder blocks; the residual stream is their output (a tensor, or the first of a tuple).
     embedding: the module whose output enters the first block before position information, if that is separate.
+    norm: the last norm, between the residual stream and the unembedding.
     head: the unembedding, from the last hidden state to logits.
     router: path inside a block to the expert router, None for dense models.
+    attention: whether its attention goes through the attention interface, so that scores are within reach.
+    fused: whether the fast forward pass knows its block (RMS norms, rotary embedding, gated MLP).
     """
 
     blocks: str
     embedding: str
-    head: str
+    norm: str
+    head: str = "lm_head"
     router: str | None = None
+    attention: bool = True
+    fused: bool = False
 
-    def find(self, model: PreTrainedModel, part: str) -> nn.Module:
-        """Return the module at the path this anatomy gives for `part` ("blocks", "embedding" or "head")."""
-        paths = {"blocks": self.blocks, "embedding": self.embedding, "head": self.head}
+    def find(self, model: PreTrainedModel, part: Part) -> nn.Module:
+        """Return the module at the path this anatomy gives for `part`."""
+        paths = {"blocks": self.blocks, "embedding": self.embedding, "norm": self.norm, "head": self.head}
         module: nn.Module = model.get_submodule(paths[part])
         return module
 
 
-_LLAMA_LIKE = Anatomy("model.layers", "model.embed_tokens", "lm_head")
+def _llama_like(router: str | None = None, *, fused: bool = False) -> Anatomy:
+    return Anatomy("model.layers", "model.embed_tokens", "model.norm", router=router, fused=fused)
+
 
 ANATOMIES: dict[str, Anatomy] = {
-    "gpt2": Anatomy("transformer.h", "transformer.wte", "lm_head"),
-    "llama": _LLAMA_LIKE,
-    "mistral": _LLAMA_LIKE,
-    "mixtral": Anatomy("model.layers", "model.embed_tokens", "lm_head", router="mlp.gate"),
-    "qwen2": _LLAMA_LIKE,
-    "qwen3": _LLAMA_LIKE,
+    "falcon": Anatomy("transformer.h", "transformer.word_embeddings", "transformer.ln_f", attention=False),
+    "gemma2": _llama_like(),
+    "gemma3_text": _llama_like(),
+    "gpt2": Anatomy("transformer.h", "transformer.wte", "transformer.ln_f"),
+    "gpt_neox": Anatomy("gpt_neox.layers", "gpt_neox.embed_in", "gpt_neox.final_layer_norm"),
+    "gpt_oss": _llama_like("mlp.router"),
+    "llama": _llama_like(fused=True),
+    "mistral": _llama_like(fused=True),
+    "mixtral": _llama_like("mlp.gate"),
+    "opt": Anatomy("model.decoder.layers", "model.decoder.embed_tokens", "model.decoder.final_layer_norm"),
+    "phi3": _llama_like(),
+    "qwen2": _llama_like(fused=True),
+    "qwen3": _llama_like(fused=True),
+    "qwen3_moe": _llama_like("mlp.gate"),
 }
 
 

@@ -39,13 +39,65 @@ _LLAMA_LIKE: dict[str, object] = {
     "max_position_embeddings": 512,
     "initializer_range": 0.3,
 }
+_EXPERTS: dict[str, object] = {"num_local_experts": 4, "num_experts_per_tok": 2}
+_LAYERS = ["sliding_attention", "full_attention"]
 TINY: dict[str, dict[str, object]] = {
+    "falcon": {
+        **_COMMON,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "alibi": False,
+        "new_decoder_architecture": False,
+        "multi_query": True,
+        "parallel_attn": True,
+        "bias": False,
+        "max_position_embeddings": 512,
+        "initializer_range": 0.3,
+    },
+    "gemma2": {**_LLAMA_LIKE, "sliding_window": 8, "query_pre_attn_scalar": 8, "layer_types": _LAYERS},
+    "gemma3_text": {**_LLAMA_LIKE, "sliding_window": 8, "query_pre_attn_scalar": 8, "layer_types": _LAYERS},
     "gpt2": {**_COMMON, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512, "initializer_range": 0.3},
+    "gpt_neox": {
+        **_COMMON,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 512,
+        "initializer_range": 0.3,
+    },
+    "gpt_oss": {
+        **_LLAMA_LIKE,
+        **_EXPERTS,
+        "sliding_window": 8,
+        "layer_types": _LAYERS,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    },
     "llama": _LLAMA_LIKE,
     "mistral": {**_LLAMA_LIKE, "sliding_window": 8},
-    "mixtral": {**_LLAMA_LIKE, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "mixtral": {**_LLAMA_LIKE, **_EXPERTS},
+    "opt": {
+        **_COMMON,
+        "hidden_size": 32,
+        "word_embed_proj_dim": 32,
+        "ffn_dim": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 512,
+        "init_std": 0.3,
+    },
+    "phi3": _LLAMA_LIKE,
     "qwen2": _LLAMA_LIKE,
     "qwen3": _LLAMA_LIKE,
+    "qwen3_moe": {
+        **_LLAMA_LIKE,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "norm_topk_prob": True,
+        "decoder_sparse_step": 1,
+    },
 }
 
 

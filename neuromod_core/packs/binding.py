@@ -4,63 +4,120 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from neuromod_core.effects import Effect, Step, Stream, Subject
-from neuromod_core.effects.base import HeadEffect, LogitEffect, QueryEffect, ScoreEffect, ShiftEffect, StreamEffect
+from neuromod_core.effects.kinds import (
+    CacheEffect,
+    EvictionEffect,
+    HeadEffect,
+    LogitEffect,
+    ModuleEffect,
+    QueryEffect,
+    ScoreEffect,
+    ShiftEffect,
+    StreamEffect,
+    WeightEffect,
+)
+from neuromod_core.effects.subject import Window
 from neuromod_core.packs.pack import Pack
 
-Phase = Literal["prompt", "response"]
-PHASES: tuple[Phase, ...] = ("prompt", "response")
 E = TypeVar("E", bound=Effect)
-Doses = Mapping[Effect, Tensor]
+Pairs = tuple[tuple[E, Tensor], ...]
+Spans = tuple[Window, int]
+EDITS_ATTENTION = (ScoreEffect, WeightEffect, CacheEffect, EvictionEffect)
 
 
 @dataclass(frozen=True, eq=False)
 class Binding:
     """What every row of a batch receives, as tables with one line per row.
 
-    logits, scores: effects in stage order with their doses (rows,).
-    shifts: phase -> layer -> (rows, width), the sum of all additive vectors there.
-    edits: layer -> effects on the residual stream (layer -1: the embedding).
+    effects: all effects in stage order, each with its doses (rows,).
+    shifts: layer -> ((span of tokens, vectors (rows, width)), ...): the sums of all additive vectors there.
     gains, gates: (rows, depth, heads) factors on queries and on head outputs; None when no row has any.
     """
 
     subject: Subject
     streams: tuple[Stream, ...]
-    logits: tuple[tuple[LogitEffect, Tensor], ...]
-    shifts: Mapping[Phase, Mapping[int, Tensor]]
-    edits: Mapping[int, tuple[tuple[StreamEffect, Tensor], ...]]
+    effects: Pairs[Effect]
+    shifts: Mapping[int, tuple[tuple[Spans, Tensor], ...]]
     gains: Tensor | None
     gates: Tensor | None
-    scores: tuple[tuple[ScoreEffect, Tensor], ...]
+    _kinds: dict[type, object] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def rows(self) -> int:
         """Number of rows."""
         return len(self.streams)
 
-    def edit_logits(self, logits: Tensor, index: Tensor, history: Tensor) -> Tensor:
-        """Return next-token logits (rows, vocabulary) after every row's sampler effects, in stage order."""
-        step = Step(index=index, history=history, subject=self.subject)
-        for effect, dose in self.logits:
-            logits = effect(logits, dose, step)
-        return logits
+    def of(self, kind: type[E]) -> Pairs[E]:
+        """Return the effects of a kind in stage order, each with its doses (rows,)."""
+        if kind not in self._kinds:
+            self._kinds[kind] = tuple((effect, dose) for effect, dose in self.effects if isinstance(effect, kind))
+        found: Pairs[E] = self._kinds[kind]  # type: ignore[assignment]
+        return found
 
     @cached_property
-    def scored_rows(self) -> Tensor:
-        """Indices of the rows whose attention scores some effect edits."""
-        return _any_dose([dose for _, dose in self.scores], self.rows).nonzero().flatten()
+    def edits(self) -> Mapping[int, Pairs[StreamEffect]]:
+        """Layer -> the effects on the residual stream there (-1: the embedding)."""
+        by_layer: dict[int, list[tuple[StreamEffect, Tensor]]] = defaultdict(list)
+        for effect, dose in self.of(StreamEffect):
+            for layer in effect.layers(self.subject):
+                by_layer[layer].append((effect, dose))
+        return {layer: tuple(pairs) for layer, pairs in by_layer.items()}
+
+    @cached_property
+    def modules(self) -> Mapping[str, Pairs[ModuleEffect]]:
+        """Path -> the effects on the linear module there."""
+        by_path: dict[str, list[tuple[ModuleEffect, Tensor]]] = defaultdict(list)
+        for effect, dose in self.of(ModuleEffect):
+            for path in effect.paths(self.subject):
+                by_path[path].append((effect, dose))
+        return {path: tuple(pairs) for path, pairs in by_path.items()}
+
+    @cached_property
+    def watched(self) -> frozenset[int]:
+        """Blocks whose early logits some sampler effect reads."""
+        layers = (effect.early(self.subject) for effect, _ in self.of(LogitEffect))
+        return frozenset(layer for layer in layers if layer is not None)
+
+    @cached_property
+    def touched(self) -> Tensor:
+        """Indices of the rows whose attention must be computed in the open."""
+        doses = [dose for effect, dose in self.effects if isinstance(effect, EDITS_ATTENTION)]
+        return _any_dose(doses, self.rows).nonzero().flatten()
+
+    @cached_property
+    def open(self) -> Binding:
+        """The binding of the touched rows."""
+        return self.take(self.touched)
 
     @cached_property
     def sampled(self) -> Tensor:
         """(rows,) bool: whether some effect edits the row's logits."""
-        return _any_dose([dose for _, dose in self.logits], self.rows)
+        return _any_dose([dose for _, dose in self.of(LogitEffect)], self.rows)
+
+    def edit_logits(
+        self,
+        logits: Tensor,
+        index: Tensor,
+        history: Tensor,
+        prompt: Tensor,
+        early: Mapping[int, Tensor] | None = None,
+    ) -> Tensor:
+        """Return next-token logits (rows, vocabulary) after every row's sampler effects, in stage order.
+
+        index, history, prompt, early: as in `Step`.
+        """
+        step = Step(index, history, self.subject, prompt, self.streams, early or {})
+        for effect, dose in self.of(LogitEffect):
+            logits = effect(logits, dose, step)
+        return logits
 
     def take(self, rows: Sequence[int] | Tensor) -> Binding:
         """Return the binding of the rows at these indices; an index may repeat."""
@@ -68,12 +125,10 @@ class Binding:
         return Binding(
             subject=self.subject,
             streams=tuple(self.streams[row] for row in index.tolist()),
-            logits=tuple((effect, dose[index]) for effect, dose in self.logits),
-            shifts={phase: {at: table[index] for at, table in shift.items()} for phase, shift in self.shifts.items()},
-            edits={at: tuple((effect, dose[index]) for effect, dose in pairs) for at, pairs in self.edits.items()},
+            effects=tuple((effect, dose[index]) for effect, dose in self.effects),
+            shifts={at: tuple((span, table[index]) for span, table in tables) for at, tables in self.shifts.items()},
             gains=None if self.gains is None else self.gains[index],
             gates=None if self.gates is None else self.gates[index],
-            scores=tuple((effect, dose[index]) for effect, dose in self.scores),
         )
 
 
@@ -84,39 +139,30 @@ def _any_dose(doses: Sequence[Tensor], rows: int) -> Tensor:
     return torch.stack([dose != 0 for dose in doses]).any(0)
 
 
-def _order(effect: Effect) -> tuple[int, str]:
+def _order(pair: tuple[Effect, Tensor]) -> tuple[int, str]:
     """Stage first, then a fixed order within a stage, so that a pack's list order changes nothing, not one bit."""
-    return effect.stage, repr(effect)
+    return pair[0].stage, repr(pair[0])
 
 
-def _of_kind(doses: Doses, kind: type[E]) -> tuple[tuple[E, Tensor], ...]:
-    chosen = [(effect, dose) for effect, dose in doses.items() if isinstance(effect, kind)]
-    return tuple(sorted(chosen, key=lambda pair: _order(pair[0])))
-
-
-def _doses(packs: Sequence[Pack], device: torch.device) -> Doses:
+def _doses(packs: Sequence[Pack], device: torch.device) -> Pairs[Effect]:
     table: dict[Effect, Tensor] = defaultdict(lambda: torch.zeros(len(packs)))
     for row, pack in enumerate(packs):
         for item in pack.effects:
             table[item.effect][row] += item.dose
-    return {effect: dose.to(device) for effect, dose in table.items()}
+    return tuple(sorted(((effect, dose.to(device)) for effect, dose in table.items()), key=_order))
 
 
-def _shifts(doses: Doses, phase: Phase, subject: Subject, device: torch.device) -> Mapping[int, Tensor]:
-    tables: dict[int, Tensor] = {}
-    for effect, dose in _of_kind(doses, ShiftEffect):
-        if effect.acts_in(phase):
-            layer, vector = effect.shift(subject)
-            added = dose[:, None] * vector.to(device)[None, :]
-            tables[layer] = tables[layer] + added if layer in tables else added
-    return tables
-
-
-def _edits(doses: Doses, subject: Subject) -> Mapping[int, tuple[tuple[StreamEffect, Tensor], ...]]:
-    by_layer: dict[int, list[tuple[StreamEffect, Tensor]]] = defaultdict(list)
-    for effect, dose in _of_kind(doses, StreamEffect):
-        by_layer[effect.layer(subject)].append((effect, dose))
-    return {layer: tuple(pairs) for layer, pairs in by_layer.items()}
+def _shifts(
+    effects: Pairs[Effect], subject: Subject, device: torch.device
+) -> Mapping[int, tuple[tuple[Spans, Tensor], ...]]:
+    tables: dict[int, dict[Spans, Tensor]] = defaultdict(dict)
+    for effect, dose in effects:
+        if isinstance(effect, ShiftEffect):
+            for layer, vector in effect.shifts(subject):
+                added = dose[:, None] * vector.to(device)[None, :]
+                there = tables[layer]
+                there[effect.spans] = there[effect.spans] + added if effect.spans in there else added
+    return {layer: tuple(spans.items()) for layer, spans in tables.items()}
 
 
 def _product(factors: Iterable[Tensor]) -> Tensor | None:
@@ -137,18 +183,17 @@ def bind(
 
     Raises:
         MissingVector, UnknownName: when a pack asks for what was not calibrated on `subject`.
+        NotOnThisModel: when an effect means nothing on it.
     """
     where = device or torch.device("cpu")
     for pack in dict.fromkeys(packs):
         pack.check(subject)
-    doses, owned = _doses(packs, where), tuple(streams)
+    effects, owned = _doses(packs, where), tuple(streams)
     return Binding(
         subject=subject,
         streams=owned,
-        logits=_of_kind(doses, LogitEffect),
-        shifts={phase: _shifts(doses, phase, subject, where) for phase in PHASES},
-        edits=_edits(doses, subject),
-        gains=_product(effect.gain(dose, subject) for effect, dose in _of_kind(doses, QueryEffect)),
-        gates=_product(effect.gate(dose, subject, owned) for effect, dose in _of_kind(doses, HeadEffect)),
-        scores=_of_kind(doses, ScoreEffect),
+        effects=effects,
+        shifts=_shifts(effects, subject, where),
+        gains=_product(effect.gain(dose, subject) for effect, dose in effects if isinstance(effect, QueryEffect)),
+        gates=_product(effect.gate(dose, subject, owned) for effect, dose in effects if isinstance(effect, HeadEffect)),
     )

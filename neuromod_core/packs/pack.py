@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 from neuromod_core.effects import Effect, Subject
-from neuromod_core.effects.base import LogitEffect
+from neuromod_core.effects.kinds import ChoiceEffect, LogitEffect, PromptEffect
 from neuromod_core.effects.sampler.temperature import Temperature
 from neuromod_core.effects.steering.add import Steering
 from neuromod_core.kernel.errors import OutOfRange, PackError
@@ -85,8 +85,9 @@ class Pack:
 
     @property
     def forward_effects(self) -> tuple[Dosed, ...]:
-        """The effects that change the forward pass: all but those on next-token logits."""
-        return tuple(item for item in self.effects if not isinstance(item.effect, LogitEffect))
+        """The effects that change a forward pass: all but those on its tokens, on logits and on whole responses."""
+        apart = (LogitEffect, PromptEffect, ChoiceEffect)
+        return tuple(item for item in self.effects if not isinstance(item.effect, apart))
 
     def check(self, subject: Subject) -> None:
         """Raise when an effect means nothing on `subject`, naming the pack."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -192,11 +193,17 @@ def stops(data: ReportData) -> Table:
 
 def validity(data: ReportData) -> Table:
     """Return the share of invalid items, and of scores that are missing by reason, for each arm."""
-    scores = data.scores.assign(reason=data.scores["reason"].fillna("no reason given"))
+    scores = data.scores.assign(reason=data.scores["reason"].fillna("no reason given").map(_kind_of_reason))
     reasons = sorted(map(str, scores.loc[scores["value"].isna(), "reason"].unique()))
     rows = [(Cell(arm), *_validity(scores[scores["arm"] == arm], reasons)) for arm in data.arm_names]
     header = ("arm", "invalid items", "scores missing", *[f"because: {reason}" for reason in reasons])
     return Table("Share of invalid items and of missing scores, by arm and reason", header, tuple(rows))
+
+
+def _kind_of_reason(reason: str) -> str:
+    """Return a reason without its figures, so that equal reasons share a column."""
+    said = reason.rpartition("first missing: ")[2]
+    return re.split(r"\s\d", said)[0]
 
 
 def _validity(scores: pd.DataFrame, reasons: list[str]) -> list[Cell]:

@@ -299,12 +299,16 @@ def analyse(plan: Plan, scores: pd.DataFrame, neutral: pd.DataFrame) -> list[Ver
     return primary(plan, scores) + secondary
 
 
-def licensed(verdicts: Sequence[Verdict], gates: Mapping[str, str]) -> list[Verdict]:
-    """Return the verdicts, with every positive claim withdrawn when a gate failed: no claim without its gates."""
-    if "failed" not in gates.values():
-        return list(verdicts)
+def licensed(plan: Plan, verdicts: Sequence[Verdict], gates: Mapping[str, str]) -> list[Verdict]:
+    """Return the verdicts without unlicensed claims: a failed gate bars them all, a failed positive control its scale.
+
+    A scale that an explicit instruction does not move, in the primary reading, cannot show what a pack does.
+    """
     failed = ", ".join(code for code, state in gates.items() if state == "failed")
+    deaf = {item.scale for item in plan.controls if item.reading == plan.primary_reading and not item.passed}
+    notes = {item: f"gate failed: {failed}" for item in verdicts if failed}
+    notes |= {item: f"the positive control failed on {item.scale}" for item in verdicts if item.scale in deaf}
     return [
-        replace(item, state="not licensed", note=f"gate failed: {failed}") if item.state == "supported" else item
+        replace(item, state="not licensed", note=notes[item]) if item.state == "supported" and item in notes else item
         for item in verdicts
     ]

@@ -85,7 +85,7 @@ def judge(archive: Archive, registration: Registration) -> Outcome:
     scores = scores_of(plan, responses, labels)
     gates = [*_early_gates(archive), *after_unblinding(registration, responses, scores)]
     states = {gate.code: gate.state for gate in gates}
-    verdicts = licensed(analyse(plan, scores, neutral_of(plan, responses, labels)), states)
+    verdicts = licensed(plan, analyse(plan, scores, neutral_of(plan, responses, labels)), states)
     return Outcome(scores, tuple(verdicts), tuple(gates))
 
 

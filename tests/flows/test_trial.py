@@ -296,7 +296,7 @@ def test_without_the_steering_hook_the_assay_fails(
     """The same study on an engine whose hook forgets the vectors: the known-active arms equal the baseline."""
     from neuromod_core.engine import session
 
-    monkeypatch.setattr(session, "_edit_output", lambda _layer: lambda *_: None)
+    monkeypatch.setattr(session, "edit_stream", lambda _now, _layer, hidden, _entering: hidden)
     archive = run_study(registration, library, llama, [0, 1, 2])
     gate = next(gate for gate in judge(archive, registration).gates if gate.code == "G6")
     assert gate.state == "failed"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from neuromod_core.engine import Row
-from neuromod_core.engine.generate import uniforms
+from neuromod_core.engine.decode import uniforms
 from neuromod_core.models import LoadedModel
 
 

@@ -131,7 +131,11 @@ def test_attention_patterns_are_distributions_and_leave_no_trace(model: LoadedMo
     before = model.network.config._attn_implementation
     patterns = attention_patterns(model, repeated_tokens(model)[:2])
     assert patterns.shape[:3] == (model.depth, 2, model.heads)
-    assert patterns.sum(-1) == pytest.approx(torch.ones(patterns.shape[:-1]).numpy(), abs=1e-4)
+    total = patterns.sum(-1)
+    if model.network.config.model_type == "gpt_oss":
+        assert bool((total < 1).all()), "the sink, which is no key, takes a share"
+    else:
+        assert total == pytest.approx(torch.ones(total.shape).numpy(), abs=1e-4)
     assert model.network.config._attn_implementation == before
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 from neuromod_core.effects import EFFECTS, Stream, Subject
 from neuromod_core.engine import Row, choose, dosed, generate, score
-from neuromod_core.engine.generate import invert
+from neuromod_core.engine.decode import write
+from neuromod_core.engine.sampling import draw
 from neuromod_core.kernel.errors import DataError
 from neuromod_core.models import LoadedModel
 from neuromod_core.packs import Dosed, Pack
@@ -99,16 +102,53 @@ def test_rows_that_differ_in_their_sampler_alone_share_a_pass_and_part_in_expres
 
 
 def test_inverse_transform_sampling_has_the_frequencies_of_the_softmax() -> None:
-    logprob = torch.tensor([[0.5, 0.0, 0.3, 0.2]]).log()
-    uniform = (torch.arange(10_000, dtype=torch.float64) / 10_000)[:, None]
-    drawn = invert(logprob.expand(10_000, -1), uniform)
-    assert torch.bincount(drawn[:, 0], minlength=4).tolist() == pytest.approx([5000, 0, 3000, 2000], abs=1)
-    assert int(invert(logprob, torch.tensor([[1 - 2**-53]], dtype=torch.float64))) == 3
+    logits = torch.tensor([[0.5, 0.0, 0.3, 0.2]]).log()
+    uniform = torch.arange(10_000, dtype=torch.float64) / 10_000
+    drawn = draw(logits.expand(10_000, -1), uniform)
+    assert torch.bincount(drawn.token, minlength=4).tolist() == pytest.approx([5000, 0, 3000, 2000], abs=1)
+    assert int(draw(logits, torch.tensor([1 - 2**-53], dtype=torch.float64)).token) == 3
+
+
+def test_a_draw_inverts_the_cumulative_distribution_and_tells_its_entropy() -> None:
+    generator = torch.Generator().manual_seed(3)
+    logits = 3 * torch.randn(64, 1000, generator=generator)
+    logits[:, ::3] = float("-inf")
+    uniform = torch.rand(64, dtype=torch.float64, generator=generator)
+    logprob = logits.double().log_softmax(-1)
+    expected = [
+        int(torch.searchsorted(row.exp().cumsum(-1), u, right=True)) for row, u in zip(logprob, uniform, strict=True)
+    ]
+    drawn = draw(logits, uniform)
+    assert drawn.token.tolist() == expected
+    assert torch.allclose(drawn.logprob.double(), logprob.gather(-1, drawn.token[:, None])[:, 0], atol=1e-5)
+    assert torch.allclose(drawn.entropy.double(), torch.special.entr(logprob.exp()).sum(-1), atol=1e-5)
+
+
+def test_waiting_rows_take_the_slots_of_rows_that_ended(model: LoadedModel, subject: Subject) -> None:
+    """Refilled slots change nothing but the time it takes: every row writes what it writes alone."""
+    packs = [NONE, dosed_pack("temperature", 0.5), dosed_pack("steering", 1.0, steering_type="visionary")]
+    rows = [Row(PROMPTS[i % 3], packs[i % 3], Stream(4, f"u{i}")) for i in range(21)]
+    limits = [3 + (5 * i) % 11 for i in range(21)]
+    with dosed(model) as session:
+        through_four = generate(session, rows, subject, tokens=limits, slots=4)
+        alone = [generate(session, [row], subject, tokens=limit)[0] for row, limit in zip(rows, limits, strict=True)]
+    assert [row.tokens for row in through_four] == [row.tokens for row in alone]
+    assert all(len(row.tokens) == limit or row.stop == "stop token" for row, limit in zip(alone, limits, strict=True))
+
+
+def test_slots_are_kept_busy_and_the_cache_stays_small(llama: LoadedModel) -> None:
+    from tests.conftest import subject_of
+
+    free = dataclasses.replace(llama, stop_tokens=frozenset())
+    rows = [Row(PROMPTS[i % 3], NONE, Stream(4, f"u{i}")) for i in range(160)]
+    limits = [16 + (37 * i) % 113 for i in range(160)]
+    with dosed(free) as session:
+        written = write(session, rows, subject_of(llama), limits=limits, slots=16)
+    assert (written.tokens >= 0).sum(-1).tolist() == limits
+    assert written.busy >= 0.85
 
 
 def test_a_stop_token_ends_a_row_and_no_other(llama: LoadedModel) -> None:
-    import dataclasses
-
     from tests.conftest import subject_of
 
     rows = [Row(prompt, NONE, Stream(4, f"u{i}")) for i, prompt in enumerate(PROMPTS)]

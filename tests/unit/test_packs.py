@@ -133,7 +133,9 @@ def test_a_missing_or_failed_vector_is_an_error_that_names_it(llama) -> None:
     subject = subject_of(llama)
     effect = EFFECTS["steering"](steering_type="nowhere")
     pack = Pack(name="p", description="d", kind="t", effects=(Dosed("steering", effect, 0.1),))
-    with pytest.raises(MissingVector, match=r"vector 'nowhere'; calibrated on tiny-llama: calm, visionary"):
+    with pytest.raises(
+        MissingVector, match=r"vector 'nowhere'; calibrated on tiny-llama: calm, synesthesia, visionary"
+    ):
         pack.check(subject)
     failed = dataclasses.replace(subject.vectors["calm"], valid=False)
     subject = dataclasses.replace(subject, vectors={"nowhere": failed})

@@ -346,11 +346,15 @@ def test_the_effect_in_contributing_is_one_in_at_most_twelve_lines() -> None:
         r"```python\n@EFFECTS\.add\(\S+\)\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.S
     )
     assert example.count("\n") + 1 <= 12
-    written = "from neuromod_core.effects.base import *\nfrom dataclasses import dataclass\nclass Step: ...\n" + example
+    written = (
+        "from neuromod_core.effects.base import *\nfrom neuromod_core.effects.kinds import *\n"
+        "from dataclasses import dataclass\nclass Step: ...\n" + example
+    )
     names: dict[str, type] = {}
     exec(compile(written, "CONTRIBUTING.md", "exec"), names)
     logits = torch.linspace(-30.0, 3.0, 12).repeat(3, 1)
-    step = Step(torch.zeros(3), torch.zeros(3, 0, dtype=torch.long), Subject("any", Shape(1, 1, 1, 1)))
+    nothing = torch.zeros(3, 0, dtype=torch.long)
+    step = Step(torch.zeros(3), nothing, Subject("any", Shape(1, 1, 1, 1)), nothing)
     edited = names["SoftCap"]()(logits, torch.tensor([0.0, 0.5, 1.0]), step)
     entropy = torch.special.entr(edited.softmax(-1)).sum(-1)
     assert torch.equal(edited[0], logits[0])

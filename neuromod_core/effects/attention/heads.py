@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuromod_core.effects.base import EFFECTS, HeadEffect, QueryEffect, in_range
+from neuromod_core.effects.base import EFFECTS, in_range
+from neuromod_core.effects.kinds import HeadEffect, QueryEffect
 from neuromod_core.effects.subject import Stream, Subject
 from neuromod_core.kernel.rng import rng
 
@@ -31,14 +32,12 @@ class QKScoreScaling(QueryEffect):
 
     def check(self, subject: Subject) -> None:
         """Raise MissingVector when the head set was not calibrated or is empty."""
-        if self.heads != "all":
-            subject.head_set(self.heads)
+        super().check(subject)
+        subject.head_set(self.heads)
 
     def gain(self, dose: Tensor, subject: Subject) -> Tensor:
         """See `QueryEffect.gain`."""
-        shape = (subject.shape.depth, subject.shape.heads)
-        chosen = torch.ones(shape, dtype=torch.bool) if self.heads == "all" else subject.head_set(self.heads)
-        return torch.where(chosen.to(dose.device), self.span ** dose[:, None, None], 1.0)
+        return torch.where(subject.head_set(self.heads).to(dose.device), self.span ** dose[:, None, None], 1.0)
 
 
 @EFFECTS.add("head_masking_dropout")

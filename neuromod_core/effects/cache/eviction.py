@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neuromod_core.effects.base import EFFECTS, ScoreEffect, Stage, in_range
+from neuromod_core.effects.base import EFFECTS, Stage, in_range
+from neuromod_core.effects.kinds import ScoreEffect
 from neuromod_core.effects.subject import Place
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from neuromod_core.effects.base import EFFECTS, LogitEffect, Stage, in_range
+from neuromod_core.effects.base import EFFECTS, Stage, in_range
+from neuromod_core.effects.kinds import LogitEffect
 from neuromod_core.effects.subject import Step, Subject
 
 
 @EFFECTS.add("repetition_penalty")
 @dataclass(frozen=True, kw_only=True)
 class RepetitionPenalty(LogitEffect):
-    """Discourage (d > 0) or invite (d < 0) repetition:  z'[v] = z[v] - span d count(v),  counted over the response.
+    """Discourage (d > 0) or invite (d < 0) repetition:  z'[v] = z[v] - span d count(v),  over prompt and response.
 
-    span is in nats per earlier occurrence.  Source: the subtractive count form of the frequency penalty.
+    span is in nats per earlier occurrence.  Source: Neuromod methodology; counting the prompt, as Keskar et al. 2019
+    (CTRL) do. `frequency_penalty` counts the response alone.
     """
 
     span: float = 1.0
@@ -27,8 +30,9 @@ class RepetitionPenalty(LogitEffect):
 
     def edit(self, logits: Tensor, dose: Tensor, step: Step) -> Tensor:
         """See `LogitEffect.edit`."""
-        penalty = (-self.span * dose[:, None]) * (step.history >= 0)
-        return logits.scatter_add(-1, step.history.clamp(min=0), penalty.to(logits.dtype))
+        text = torch.cat([step.prompt, step.history], dim=-1)
+        penalty = (-self.span * dose[:, None]) * (text >= 0)
+        return logits.scatter_add(-1, text.clamp(min=0), penalty.to(logits.dtype))
 
 
 @EFFECTS.add("style_affect_logit_bias")

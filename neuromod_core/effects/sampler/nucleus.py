@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from neuromod_core.effects.base import EFFECTS, LogitEffect, Stage, in_range
+from neuromod_core.effects.base import EFFECTS, Stage, in_range
+from neuromod_core.effects.kinds import LogitEffect
 from neuromod_core.effects.subject import Step
 
 HEAD = 1024  # tokens that usually hold the nucleus; deeper ones are sorted only where they do not
