@@ -257,7 +257,7 @@ COMPARISONS: dict[type[Effect], Callable[[Case], None]] = {
 
 
 def compare(name: str, effect: Effect, twin: Callable[..., object], subject: Subject) -> None:
-    """Assert that an effect and its twin agree at every tested dose: all rows in one call, against one row at a time."""
+    """Assert that an effect and its twin agree at every tested dose: all rows at once, against one row at a time."""
     doses = _doses(EFFECTS[name])
     case = Case(effect, twin, subject, doses, _place(subject, len(doses), 1, None))
     kinds = [kind for kind in COMPARISONS if isinstance(effect, kind)]
