@@ -1,9 +1,9 @@
-"""The context in which a model is dosed. Leaving it restores the model bit for bit, also after an exception."""
+"""A model that feels bindings: forward passes on the library's own modules, with hooks that edit what they leave."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from neuromod_core.effects.kinds import RouterEffect
-from neuromod_core.engine.attention import CURRENT, NAMES, Pass
+from neuromod_core.engine.attention import CURRENT, Pass
 from neuromod_core.models import LoadedModel
 from neuromod_core.models.routing import route
 from neuromod_core.packs import Binding
@@ -70,16 +70,19 @@ class Session:
         mask: (rows, keys) 1 for real tokens, over all keys so far.  pad: (rows,) tokens of left padding.
         start: (rows,) position of the first token of the response; `UNWRITTEN` where there is none.
         """
-        slots = mask.shape[1]
-        keys = torch.arange(slots, device=mask.device)[None, :] - pad[:, None]
-        queries = keys[:, slots - tokens.shape[1] :]
-        now = Pass(binding, queries, keys, start, cache, {}, {})
+        now = self.begin(tokens, mask, pad, binding, start, cache)
         with ExitStack() as undo:
             undo.callback(CURRENT.reset, CURRENT.set(now))
             for path in binding.modules:
                 hook = self.model.network.get_submodule(path).register_forward_hook(_on_linear(path))
                 undo.callback(hook.remove)
-            return Hidden(self.model.hidden(tokens, mask, queries.clamp(min=0), cache), now.watched)
+            return Hidden(self.model.hidden(tokens, mask, now.queries.clamp(min=0), cache), now.watched)
+
+    @staticmethod
+    def begin(tokens: Tensor, mask: Tensor, pad: Tensor, binding: Binding, start: Tensor, cache: Cache | None) -> Pass:
+        """Return the pass that `forward` is asked for."""
+        keys = torch.arange(mask.shape[1], device=mask.device)[None, :] - pad[:, None]
+        return Pass(binding, keys[:, mask.shape[1] - tokens.shape[1] :], keys, start, cache, {}, {})
 
     def read(self, hidden: Hidden) -> Readout:
         """Return the next-token logits after these states."""
@@ -110,7 +113,7 @@ def edit_stream(now: Pass, layer: int, hidden: Tensor, entering: Tensor | None) 
     return hidden
 
 
-def _on_block(layer: int) -> Callable[[nn.Module, Inputs, Mapping[str, object], States], States | None]:
+def on_block(layer: int) -> Callable[[nn.Module, Inputs, Mapping[str, object], States], States | None]:
     """Return a forward hook that edits the output of block `layer` (-1: the embedding) as the current pass says."""
 
     def hook(_module: nn.Module, inputs: Inputs, named: Mapping[str, object], output: States) -> States | None:
@@ -135,7 +138,7 @@ def _before(now: Pass, layer: int, logits: Tensor) -> Tensor:
     return torch.where((now.queries == 0)[..., None], logits, before)
 
 
-def _on_router(layer: int, model: LoadedModel) -> Callable[[nn.Module, Inputs, tuple[Tensor, ...]], object]:
+def on_router(layer: int, model: LoadedModel) -> Callable[[nn.Module, Inputs, tuple[Tensor, ...]], object]:
     """Return a forward hook that edits router logits and routes anew; undosed rows keep their route bit for bit."""
 
     def hook(_module: nn.Module, _inputs: Inputs, output: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
@@ -166,22 +169,3 @@ def _on_linear(path: str) -> Callable[[nn.Module, Inputs, Tensor], Tensor | None
         return output
 
     return hook
-
-
-@contextmanager
-def dosed(model: LoadedModel) -> Iterator[Session]:
-    """Attach the engine to `model` for the duration of a `with`: hooks on its parts, one attention function.
-
-    Nothing is patched or replaced: leaving removes the hooks and the attention function's name.
-    """
-    before = model.network.config._attn_implementation
-    with ExitStack() as undo:
-        if model.anatomy.attention:
-            undo.callback(model.network.set_attn_implementation, before)
-            model.network.set_attn_implementation(NAMES["sdpa" if before == "sdpa" else "eager"])
-        for layer, module in enumerate((model.embedding, *model.blocks), start=-1):
-            undo.callback(module.register_forward_hook(_on_block(layer), with_kwargs=True).remove)
-        for layer, router in enumerate(model.routers):
-            if router is not None:
-                undo.callback(router.register_forward_hook(_on_router(layer, model)).remove)
-        yield Session(model)

@@ -114,10 +114,15 @@ class Binding:
 
         index, history, prompt, early: as in `Step`.
         """
-        step = Step(index, history, self.subject, prompt, self.streams, early or {})
-        for effect, dose in self.of(LogitEffect):
-            logits = effect(logits, dose, step)
-        return logits
+        step, effects = Step(index, history, self.subject, prompt, self.streams, early or {}), self.of(LogitEffect)
+        edited = logits.clone() if effects else logits
+        for effect, dose in effects:
+            rows = dose.nonzero()[:, 0]
+            if len(rows) == self.rows:
+                edited = effect.edit(edited, dose, step)
+            elif len(rows):
+                edited[rows] = effect.edit(edited[rows], dose[rows], step.take(rows)).to(edited.dtype)
+        return edited
 
     def take(self, rows: Sequence[int] | Tensor) -> Binding:
         """Return the binding of the rows at these indices; an index may repeat."""

@@ -15,6 +15,7 @@ import torch
 from neuromod_core.effects import EFFECTS, Stream, Subject
 from neuromod_core.effects.kinds import ChoiceEffect, ImageEffect
 from neuromod_core.engine import Row, dosed, generate, score
+from neuromod_core.engine.dosed import Path
 from neuromod_core.engine.rows import pad_left
 from neuromod_core.kernel.errors import NotOnThisModel
 from neuromod_core.models import LoadedModel, tiny
@@ -63,8 +64,8 @@ def mixed(subject: Subject) -> list[Pack]:
     return [pack_of(name, some_dose(name)) for name in names_on(subject)] + [NONE, NONE]
 
 
-def readings(model: LoadedModel, subject: Subject, rows: list[Row]) -> torch.Tensor:
-    with dosed(model) as session:
+def readings(model: LoadedModel, subject: Subject, rows: list[Row], path: Path = "library") -> torch.Tensor:
+    with dosed(model, path) as session:
         scored = score(session, rows, RESPONSES, subject)
     return torch.tensor([[[cell.raw, cell.expressed] for cell in line] for line in scored], dtype=torch.float64)
 
@@ -82,56 +83,58 @@ def mixes_rows(model: LoadedModel) -> bool:
     return model.experts > 0
 
 
-def test_zero_dose_is_bitwise_identity(model: LoadedModel, subject: Subject) -> None:
+def test_zero_dose_is_bitwise_identity(model: LoadedModel, subject: Subject, path: Path) -> None:
     names = names_on(subject)
     at_zero = rows_of([pack_of(name, 0.0) for name in names])
     undosed = rows_of([NONE] * len(names))
-    assert not differing(readings(model, subject, at_zero), readings(model, subject, undosed), at_zero, 0.0)
-    with dosed(model) as session:
+    assert not differing(readings(model, subject, at_zero, path), readings(model, subject, undosed, path), at_zero, 0.0)
+    with dosed(model, path) as session:
         assert generate(session, undosed, subject, tokens=6) == generate(session, at_zero, subject, tokens=6)
 
 
-def test_undosed_engine_is_the_library_bit_for_bit(model: LoadedModel, subject: Subject) -> None:
+def test_undosed_engine_is_the_library_bit_for_bit(model: LoadedModel, subject: Subject, path: Path) -> None:
     tokens = torch.tensor([prompt(0), prompt(4)])
     with torch.inference_mode():
         expected = model.network(tokens).logits
-        with dosed(model):
+        with dosed(model, path):
             assert torch.equal(model.network(tokens).logits, expected)
         assert torch.equal(
             model.logits(model.hidden(tokens, torch.ones_like(tokens), torch.arange(40)[None], None)), expected
         )
 
 
-def test_a_row_does_not_depend_on_its_neighbours(model: LoadedModel, subject: Subject) -> None:
+def test_a_row_does_not_depend_on_its_neighbours(model: LoadedModel, subject: Subject, path: Path) -> None:
     rows = rows_of(mixed(subject))
-    together = readings(model, subject, rows)
+    together = readings(model, subject, rows, path)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(1))
-    shuffled = readings(model, subject, [rows[i] for i in order])
+    shuffled = readings(model, subject, [rows[i] for i in order], path)
     assert not differing(together[order], shuffled, [rows[i] for i in order])
 
 
 @pytest.mark.parametrize("part", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
-def test_a_row_alone_is_the_row_in_company(part: int, model: LoadedModel, subject: Subject) -> None:
+def test_a_row_alone_is_the_row_in_company(part: int, model: LoadedModel, subject: Subject, path: Path) -> None:
     """A third of effect x architecture in the fast suite, another third on the next one; all of it in the slow one."""
     rows = rows_of(mixed(subject))
-    together = readings(model, subject, rows)
+    together = readings(model, subject, rows, path)
     chosen = [i for i in range(len(rows)) if (i + len(model.name)) % 3 == part]
-    alone = torch.cat([readings(model, subject, [rows[i]]) for i in chosen])
+    alone = torch.cat([readings(model, subject, [rows[i]], path) for i in chosen])
     assert not differing(together[chosen], alone, [rows[i] for i in chosen])
 
 
-def test_undosed_rows_are_bitwise_the_same_beside_dosed_neighbours(model: LoadedModel, subject: Subject) -> None:
+def test_undosed_rows_are_bitwise_the_same_beside_dosed_neighbours(
+    model: LoadedModel, subject: Subject, path: Path
+) -> None:
     if mixes_rows(model):
         pytest.skip("expert grouping changes the summation order: bounded, not bitwise, as the neighbour law shows")
     rows = rows_of(mixed(subject))
     undosed = [dataclasses.replace(row, pack=NONE, prompt=row.reads(subject)) for row in rows]
-    dosed_readings, undosed_readings = readings(model, subject, rows), readings(model, subject, undosed)
+    dosed_readings, undosed_readings = readings(model, subject, rows, path), readings(model, subject, undosed, path)
     assert not differing(dosed_readings[-2:], undosed_readings[-2:], rows[-2:], 0.0)
 
 
-def test_generated_tokens_do_not_depend_on_the_batch(model: LoadedModel, subject: Subject) -> None:
+def test_generated_tokens_do_not_depend_on_the_batch(model: LoadedModel, subject: Subject, path: Path) -> None:
     rows = rows_of(mixed(subject))
-    with dosed(model) as session:
+    with dosed(model, path) as session:
         together = generate(session, rows, subject, tokens=8)
         backwards = generate(session, rows[::-1], subject, tokens=8)[::-1]
         refilled = generate(session, rows, subject, tokens=8, slots=7)
@@ -161,10 +164,10 @@ def uncached(model: LoadedModel, subject: Subject, rows: list[Row], texts: list[
     return totals
 
 
-def test_cached_equals_uncached(model: LoadedModel, subject: Subject) -> None:
+def test_cached_equals_uncached(model: LoadedModel, subject: Subject, path: Path) -> None:
     """What was sampled token by token on a cache, or scored after a cached prompt, is what one pass over all reads."""
     rows = rows_of(mixed(subject))
-    with dosed(model) as session:
+    with dosed(model, path) as session:
         written = generate(session, rows, subject, tokens=8)
         scored = torch.tensor([line[2].expressed for line in score(session, rows, RESPONSES, subject)])
     sampled = torch.tensor([sum(text.logprob) for text in written])
@@ -172,10 +175,10 @@ def test_cached_equals_uncached(model: LoadedModel, subject: Subject) -> None:
     assert not differing(scored.double(), uncached(model, subject, rows, [RESPONSES[2]] * len(rows)), rows)
 
 
-def test_left_padding_is_invisible(model: LoadedModel, subject: Subject) -> None:
+def test_left_padding_is_invisible(model: LoadedModel, subject: Subject, path: Path) -> None:
     rows = [Row(prompt(0), pack, Stream(11, "u")) for pack in mixed(subject)]
     padded = [*rows, Row(prompt(0) * 2, NONE, Stream(11, "long"))]
-    assert not differing(readings(model, subject, rows), readings(model, subject, padded)[:-1], rows)
+    assert not differing(readings(model, subject, rows, path), readings(model, subject, padded, path)[:-1], rows)
 
 
 @pytest.mark.parametrize("name", LANGUAGE)
@@ -240,21 +243,23 @@ def same_trace(a: tuple[object, ...], b: tuple[object, ...]) -> bool:
     return a[:3] == b[:3] and all(torch.equal(a[3][key], b[3][key]) for key in a[3])  # type: ignore[index]
 
 
-def test_leaving_restores_the_model_bitwise_also_after_an_exception(model: LoadedModel, subject: Subject) -> None:
+def test_leaving_restores_the_model_bitwise_also_after_an_exception(
+    model: LoadedModel, subject: Subject, path: Path
+) -> None:
     tokens = torch.tensor([prompt(0)])
     with torch.inference_mode():
         before, logits = trace(model), model.network(tokens).logits
-        with dosed(model) as session:
+        with dosed(model, path) as session:
             score(session, rows_of(mixed(subject)), RESPONSES, subject)
         assert same_trace(before, trace(model))
         with pytest.raises(ZeroDivisionError):
-            fail_while_dosed(model, subject)
+            fail_while_dosed(model, subject, path)
         assert same_trace(before, trace(model))
         assert torch.equal(model.network(tokens).logits, logits)
 
 
-def fail_while_dosed(model: LoadedModel, subject: Subject) -> None:
-    with dosed(model) as session:
+def fail_while_dosed(model: LoadedModel, subject: Subject, path: Path) -> None:
+    with dosed(model, path) as session:
         generate(session, rows_of(mixed(subject)), subject, tokens=3)
         raise ZeroDivisionError
 

@@ -1,0 +1,259 @@
+"""A faster forward pass for the common block: RMS norms, rotary embedding, grouped attention, gated MLP.
+
+The same sites feel the same bindings as on the library's modules, on the same cache; the laws hold the two paths equal
+within rounding. It is faster because projections that read the same states are one product, weights are laid out once
+for the processor's matrix kernels, query heads of a group share one attention call, and nothing is decided twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.cache_utils import Cache
+
+from neuromod_core.effects import Place
+from neuromod_core.engine.attention import Heads, Pass, in_the_open, keep_note, open_place, read_note
+from neuromod_core.engine.cache import reserve
+from neuromod_core.engine.session import Hidden, Readout, Session, edit_stream
+from neuromod_core.kernel.errors import ModelError
+from neuromod_core.models import LoadedModel
+from neuromod_core.packs import Binding
+
+QKV = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+OUT = ("self_attn.o_proj",)
+WIDE = ("mlp.gate_proj", "mlp.up_proj")
+NARROW = ("mlp.down_proj",)
+ROWS = 64  # the number of rows a product is laid out for; it serves any other
+
+
+@dataclass(frozen=True, eq=False)
+class Norm:
+    """An RMS norm of the library: in float32, rounded, then weighted.  Source: Zhang & Sennrich 2019."""
+
+    weight: Tensor
+    epsilon: float
+
+    @staticmethod
+    def of(module: nn.Module) -> Norm:
+        """Return the norm that a module of the library is."""
+        return Norm(module.get_parameter("weight"), float(module.variance_epsilon))  # type: ignore[arg-type]
+
+    def __call__(self, states: Tensor) -> Tensor:
+        """Return normed states."""
+        wide = states.float()
+        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon)
+        return self.weight * (wide * scale).to(states.dtype)
+
+
+class Projection:
+    """Linear modules that read the same states, as one product: (..., inputs) -> one tensor a module."""
+
+    def __init__(self, *modules: nn.Module) -> None:
+        weights, biases = [module.weight for module in modules], [module.bias for module in modules]
+        self.sizes = [len(weight) for weight in weights]  # type: ignore[arg-type]
+        weight = torch.cat(weights).detach()  # type: ignore[arg-type]
+        self.bias = None if biases[0] is None else torch.cat(biases).detach()  # type: ignore[arg-type]
+        self.laid_out = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS) if self.laid_out else weight
+
+    def whole(self, states: Tensor) -> Tensor:
+        """Return the products side by side (..., sum of outputs)."""
+        if not self.laid_out:
+            return F.linear(states, self.weight, self.bias)
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(states, self.weight, self.bias, "none", [], "")
+        return product
+
+    def __call__(self, states: Tensor) -> tuple[Tensor, ...]:
+        """Return the products of the modules."""
+        return torch.split(self.whole(states), self.sizes, dim=-1)
+
+
+def _rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Return rotated heads (rows, tokens, heads, size); cos and sin are (rows, tokens, 1, size)."""
+    half = states.shape[-1] // 2
+    turned = torch.cat([-states[..., half:], states[..., :half]], dim=-1)
+    return states * cos + turned * sin
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What queries of one pass may see, in the forms the two attention computations want.
+
+    visible (rows, 1, queries, keys) bool.  bias (rows, 1, groups x queries, keys): 0 or minus infinity; None where
+    every query sees every key.
+    """
+
+    visible: Tensor
+    bias: Tensor | None
+
+
+def _view(now: Pass, window: int | None, groups: int, dtype: torch.dtype) -> View:
+    distance = (now.queries[:, :, None] - now.keys[:, None, :])[:, None]
+    visible = (distance >= 0) & (now.keys >= 0)[:, None, None, :]
+    if window is not None:
+        visible &= distance < window
+    visible = visible | (distance == 0)  # padding sees itself, so that no row is empty
+    if bool(visible.all()):
+        return View(visible, None)
+    bias = torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(~visible, float("-inf"))
+    rows, _, queries, keys = bias.shape
+    return View(visible, bias[:, :, None].expand(-1, -1, groups, -1, -1).reshape(rows, 1, groups * queries, keys))
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    """Return attention outputs (rows, queries, heads, size): query heads of a group are more queries of one head."""
+    rows, heads, queries, size = query.shape
+    kv = key.shape[1]
+    folded = query.reshape(rows, kv, heads // kv * queries, size)
+    mixed = F.scaled_dot_product_attention(folded, key, value, attn_mask=bias, scale=scale)
+    return mixed.reshape(rows, heads, queries, size).transpose(1, 2)
+
+
+class Block:
+    """One decoder block, its products laid out."""
+
+    def __init__(self, layer: int, block: nn.Module, window: int | None) -> None:
+        self.layer, self.window = layer, window
+        self.norms = [Norm.of(block.get_submodule(name)) for name in ("input_layernorm", "post_attention_layernorm")]
+        self.qkv, self.out, self.wide, self.narrow = (
+            Projection(*(block.get_submodule(name) for name in names)) for names in (QKV, OUT, WIDE, NARROW)
+        )
+        attention = block.get_submodule("self_attn")
+        self.size, self.scale = int(attention.head_dim), float(attention.scaling)  # type: ignore[arg-type]
+        self.act = block.get_submodule("mlp.act_fn")
+        parts = dict(attention.named_children())
+        self.head_norms = [Norm.of(parts[name]) for name in ("q_norm", "k_norm") if name in parts]
+
+    def _edited(self, now: Pass, names: Sequence[str], entering: Tensor, outputs: Sequence[Tensor]) -> list[Tensor]:
+        """Return the outputs of linear modules after the effects on them."""
+        found = list(outputs)
+        for number, name in enumerate(names):
+            for effect, dose in now.binding.modules.get(f"model.layers.{self.layer}.{name}", ()):
+                path = f"model.layers.{self.layer}.{name}"
+                found[number] = effect(path, entering, found[number], dose)
+        return found
+
+    def _heads(self, now: Pass, states: Tensor, turn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return query, key and value of new tokens (rows, heads, tokens, size), rotated."""
+        query, key, value = (
+            part.view(*states.shape[:2], -1, self.size) for part in self._edited(now, QKV, states, self.qkv(states))
+        )
+        if self.head_norms:
+            query, key = self.head_norms[0](query), self.head_norms[1](key)
+        query, key = _rotate(query, *turn).transpose(1, 2), _rotate(key, *turn).transpose(1, 2)
+        if now.binding.gains is not None:
+            query = query * now.binding.gains[:, self.layer, :, None, None].to(query.dtype)
+        return query, key, value.transpose(1, 2)
+
+    def _open(self, now: Pass, heads: Heads, rows: Tensor | None) -> Tensor:
+        """Return the attention outputs of the touched rows; `rows` is None when all rows are touched."""
+        place: Place = open_place(now, self.layer)
+        chosen = (
+            heads
+            if rows is None
+            else heads._replace(
+                query=heads.query[rows], key=heads.key[rows], value=heads.value[rows], visible=heads.visible[rows]
+            )
+        )
+        output, note = in_the_open(chosen, place, now.binding.open, read_note(now, self.layer))
+        keep_note(now, self.layer, note)
+        return output
+
+    def attention(self, now: Pass, states: Tensor, view: View, turn: tuple[Tensor, Tensor], cache: Cache) -> Tensor:
+        """Return what the attention of this block adds (rows, tokens, width)."""
+        query, key, value = self._heads(now, states, turn)
+        key, value = cache.layers[self.layer].update(key, value)
+        touched = now.binding.touched
+        heads = Heads(query, key, value, view.visible, self.scale)
+        if len(touched) == now.binding.rows:
+            output = self._open(now, heads, None)
+        else:
+            output = _attend(query, key, value, view.bias, self.scale)
+            if len(touched):
+                output = output.index_copy(0, touched, self._open(now, heads, touched))
+        if now.binding.gates is not None:
+            output = output * now.binding.gates[:, self.layer, None, :, None].to(output.dtype)
+        flat = output.reshape(*states.shape[:2], -1)
+        (added,) = self._edited(now, OUT, flat, self.out(flat))
+        return added
+
+    def mlp(self, now: Pass, states: Tensor) -> Tensor:
+        """Return what the MLP of this block adds (rows, tokens, width)."""
+        gate, up = self._edited(now, WIDE, states, self.wide(states))
+        inner = self.act(gate) * up
+        (added,) = self._edited(now, NARROW, inner, self.narrow(inner))
+        return added
+
+    def __call__(self, now: Pass, entering: Tensor, view: View, turn: tuple[Tensor, Tensor], cache: Cache) -> Tensor:
+        """Return the residual stream after this block, edited."""
+        middle = entering + self.attention(now, self.norms[0](entering), view, turn, cache)
+        leaving = middle + self.mlp(now, self.norms[1](middle))
+        return edit_stream(now, self.layer, leaving, entering)
+
+
+class Fused:
+    """A model whose blocks are laid out. Its weights are copies: a change of the model's own is not seen."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        if not model.anatomy.fused:
+            raise ModelError(f"The fast forward pass does not know the blocks of {model.name}.")
+        self.model = model
+        self.blocks = [Block(i, block, _window(model, i)) for i, block in enumerate(model.blocks)]
+        self.head = Projection(model.anatomy.find(model.network, "head"))
+        self.norm = Norm.of(model.anatomy.find(model.network, "norm"))
+        self.rotary: nn.Module = model.network.base_model.rotary_emb
+
+    def states(self, now: Pass, tokens: Tensor, cache: Cache) -> Tensor:
+        """Return the last hidden states (rows, tokens, width) of new tokens."""
+        hidden = edit_stream(now, -1, F.embedding(tokens, self.model.word_vectors()), None)
+        cos, sin = self.rotary(hidden, now.queries.clamp(min=0))
+        turn = cos[:, :, None], sin[:, :, None]
+        groups = self.model.heads // self.model.kv_heads
+        views = {window: _view(now, window, groups, hidden.dtype) for window in {block.window for block in self.blocks}}
+        for block in self.blocks:
+            hidden = block(now, hidden, views[block.window], turn, cache)
+        return self.norm(hidden)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return float32 logits of hidden states after the final norm."""
+        return self.head.whole(hidden).float()
+
+
+def _window(model: LoadedModel, layer: int) -> int | None:
+    """Return how many keys back a query of this block sees; None for all."""
+    config = model.network.config
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None)
+    sliding = kinds[layer] == "sliding_attention" if kinds else window is not None
+    return int(window) if sliding and window is not None else None
+
+
+@lru_cache(maxsize=1)
+def fuse(model: LoadedModel) -> Fused:
+    """Return the model with its products laid out; done once per model."""
+    return Fused(model)
+
+
+@dataclass(frozen=True, eq=False)
+class FusedSession(Session):
+    """A session on the fast path."""
+
+    fused: Fused
+
+    def forward(
+        self, tokens: Tensor, mask: Tensor, *, pad: Tensor, binding: Binding, start: Tensor, cache: Cache | None
+    ) -> Hidden:
+        """See `Session.forward`."""
+        now = self.begin(tokens, mask, pad, binding, start, cache)
+        held = reserve(self.model.depth, tokens.shape[1]) if cache is None else cache
+        return Hidden(self.fused.states(now, tokens, held), now.watched)
+
+    def read(self, hidden: Hidden) -> Readout:
+        """See `Session.read`."""
+        early = {layer: self.fused.logits(self.fused.norm(states)) for layer, states in hidden.watched.items()}
+        return Readout(self.fused.logits(hidden.last), early)
