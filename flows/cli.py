@@ -60,11 +60,15 @@ def parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="print JSON")
     effects = verb("effects", "list the register of effects")
     effects.add_argument("--json", action="store_true", help="print JSON")
+    effects.add_argument(
+        "--document", metavar="FILE", help="measure every effect on the embedded model; write the page"
+    )
     packs = verb("packs", "look at packs")
     inner = packs.add_subparsers(dest="action", required=True, metavar="ACTION")
     inner.add_parser("list", help="all packs").add_argument("--json", action="store_true", help="print JSON")
     inner.add_parser("show", help="one pack").add_argument("name")
     inner.add_parser("validate", help="check a pack file").add_argument("file")
+    inner.add_parser("schema", help="the JSON schema of pack files")
     for name in ("run", "plan", "register"):
         verbs.choices[name].add_argument("overrides", nargs="*", help="Hydra overrides: GROUP=CHOICE, KEY=VALUE")
     return top

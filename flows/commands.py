@@ -6,17 +6,18 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from flows.settings import PROJECT, Settings, places_here, settings, sweep
-from neuromod_core.effects import EFFECTS
 from neuromod_core.kernel.errors import ConfigError
 from neuromod_core.kernel.types import digest, plain
-from neuromod_core.packs import load_pack
-from tasks import lab, looks, progress, steps
+from neuromod_core.packs import load_pack, schema
+from neuromod_core.report.effects import entries
+from tasks import document, lab, looks, progress, steps
 from tasks.lab import Run
 
 OUT, ERR = Console(soft_wrap=True), Console(stderr=True)
@@ -155,21 +156,19 @@ def _doctor(given: argparse.Namespace, cache: Path) -> int:
 
 
 def _effects(given: argparse.Namespace, cache: Path) -> int:
-    rows = [
-        {
-            "effect": name,
-            "family": kind.family,
-            "kind": kind.__mro__[1].__name__,
-            "doses": f"{kind.doses[0]:g} .. {kind.doses[1]:g}",
-            "moves": f"{kind.observable} {'up' if kind.moves > 0 else 'down'}",
-            "what": (kind.__doc__ or "").strip().split("\n")[0],
-        }
-        for name, kind in EFFECTS.items()
-    ]
-    return _rows(rows, given.json)
+    if given.document:
+        with progress.shown(ERR):
+            text = document.effects_page(places_here("runs", None, cache=cache))
+        Path(given.document).write_text(text, encoding="utf-8")
+        print(f"wrote {given.document}")
+        return 0
+    return _rows([asdict(one) for one in entries()], given.json)
 
 
 def _packs(given: argparse.Namespace, cache: Path) -> int:
+    if given.action == "schema":
+        print(json.dumps(schema(), indent=2, sort_keys=True))
+        return 0
     if given.action == "validate":
         pack = load_pack(Path(given.file))
         print(f"{given.file}: {pack} (fingerprint {pack.fingerprint[:12]})")

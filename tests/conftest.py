@@ -15,6 +15,14 @@ from neuromod_core.models import TINY, LoadedModel, tiny
 torch.set_num_threads(1)  # two-layer models: a second thread only waits at barriers
 
 ROOT = Path(__file__).resolve().parents[1]
+LEXICONS = {
+    "calm": [65, 70, 75],
+    "prosocial": [80, 85],
+    "professional": [90, 95, 100],
+    "friendly": [105, 110],
+    "authoritative": [115, 120],
+    "creative": [125, 130, 135],
+}
 
 
 def subject_of(model: LoadedModel) -> Subject:
@@ -32,7 +40,7 @@ def subject_of(model: LoadedModel) -> Subject:
         shape=shape_of(model),
         vectors=vectors,
         head_sets=dict(zip(("induction", "previous_token", "duplicate_token"), heads, strict=True)),
-        lexicons={"calm": torch.tensor([65, 70, 75]), "prosocial": torch.tensor([80, 85])},
+        lexicons={name: torch.tensor(words) for name, words in LEXICONS.items()},
         stream_norms=torch.full((model.depth,), 4.0),
         reader=model,
     )

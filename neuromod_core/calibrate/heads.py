@@ -1,8 +1,12 @@
-"""Induction heads, by prefix matching on repeated random tokens.
+"""Heads with a known part in copying, by where they look on repeated random tokens.
 
-On  [BOS, r_1 .. r_T, r_1 .. r_T]  a head that looks, from the second copy, at the token after the first occurrence of
-the current one scores  I(l, h) = mean over sequences and q in the second copy of A[q, q - (T - 1)].
-Source: Olsson et al. 2022.
+On  [BOS, r_1 .. r_T, r_1 .. r_T]  with attention weights A, means over sequences and queries q of the second copy:
+
+    induction        A[q, q - (T - 1)]   the token after the first occurrence of the current one
+    duplicate_token  A[q, q - T]         the first occurrence of the current one
+    previous_token   A[q, q - 1]         the token before the current one
+
+Source: Olsson et al. 2022; Wang et al. 2023 (duplicate-token heads).
 """
 
 from __future__ import annotations
@@ -39,10 +43,18 @@ def attention_patterns(model: LoadedModel, tokens: Tensor) -> Tensor:
     return torch.stack([weights.float().cpu() for weights in output.attentions])
 
 
+def looks_back(patterns: Tensor, distance: int, length: int = LENGTH) -> Tensor:
+    """Return (depth, heads, sequences): the mean weight on the key `distance` tokens back, over the second copy.
+
+    patterns: (depth, sequences, heads, queries, keys) on repeated tokens.
+    """
+    stripe = patterns.diagonal(offset=-distance, dim1=-2, dim2=-1)
+    return stripe[..., -length + 1 :].mean(-1).transpose(1, 2)
+
+
 def prefix_matching(patterns: Tensor, length: int = LENGTH) -> Tensor:
     """Return the induction score (depth, heads, sequences) of attention patterns on repeated tokens."""
-    stripe = patterns.diagonal(offset=1 - length, dim1=-2, dim2=-1)
-    return stripe[..., -length + 1 :].mean(-1).transpose(1, 2)
+    return looks_back(patterns, length - 1, length)
 
 
 def split_half(scores: Tensor) -> float:
@@ -51,6 +63,8 @@ def split_half(scores: Tensor) -> float:
     return float(torch.corrcoef(torch.stack([odd, even]))[0, 1])
 
 
-def induction_scores(model: LoadedModel) -> Tensor:
-    """Return the induction score (depth, heads, sequences) of every head."""
-    return prefix_matching(attention_patterns(model, repeated_tokens(model)))
+def head_scores(model: LoadedModel) -> dict[str, Tensor]:
+    """Return head set -> scores (depth, heads, sequences) of every head."""
+    patterns = attention_patterns(model, repeated_tokens(model))
+    distances = {"duplicate_token": LENGTH, "induction": LENGTH - 1, "previous_token": 1}
+    return {name: looks_back(patterns, distance) for name, distance in distances.items()}

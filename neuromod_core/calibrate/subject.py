@@ -12,18 +12,16 @@ from torch import Tensor
 
 from neuromod_core.calibrate.activations import mean_after, opening, stream_norms, streams, tokens_of
 from neuromod_core.calibrate.contrast import load_contrast
-from neuromod_core.calibrate.heads import THRESHOLD, induction_scores, split_half
+from neuromod_core.calibrate.heads import THRESHOLD, head_scores, split_half
 from neuromod_core.calibrate.keep import Cache
-from neuromod_core.calibrate.vectors import Card, fit
+from neuromod_core.calibrate.vectors import Card, Direction, fit
 from neuromod_core.effects import Shape, Subject, Vector
-from neuromod_core.effects.sampler.bias import StyleBias
-from neuromod_core.effects.steering.add import Steering
 from neuromod_core.kernel.errors import CalibrationError
 from neuromod_core.kernel.types import digest, plain
 from neuromod_core.models import LoadedModel
 from neuromod_core.packs import Pack
 
-METHOD = 1  # of extraction; raise it when the numbers change
+METHOD = 2  # of extraction; raise it when the numbers change
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,8 @@ class Request:
     def names(packs: Sequence[Pack]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the concepts and word lists that packs ask for."""
         effects = [item.effect for pack in packs for item in pack.effects]
-        concepts = {effect.steering_type for effect in effects if isinstance(effect, Steering)}
-        words = {effect.bias_type for effect in effects if isinstance(effect, StyleBias)}
+        concepts = {name for effect in effects for name in effect.needs_vectors}
+        words = {name for effect in effects for name in effect.needs_lexicons}
         return tuple(sorted(concepts)), tuple(sorted(words))
 
 
@@ -71,29 +69,31 @@ def _norms(model: LoadedModel, request: Request, cache: Cache) -> Tensor:
     return torch.from_numpy(kept[0]["norms"])
 
 
-def _vector(model: LoadedModel, concept: str, request: Request, cache: Cache) -> tuple[Card, Tensor]:
+def _vector(model: LoadedModel, concept: str, request: Request, cache: Cache) -> tuple[Card, Direction]:
     pairs = load_contrast(request.contrast, concept)
     key = digest(["vector", METHOD, model.fingerprint, concept, plain(pairs)])
     if (kept := cache.read(key)) is None:
         head = opening(model)
         texts = [head + tokens_of(model, text) for pair in pairs for text in (pair.positive, pair.negative)]
         states = streams(model, texts, mean_after(len(head))).numpy()
-        card, vector = fit(concept, states.reshape(len(pairs), 2, *states.shape[1:]), [pair.topic for pair in pairs])
+        card, found = fit(concept, states.reshape(len(pairs), 2, *states.shape[1:]), [pair.topic for pair in pairs])
         facts = plain(card)
         if not isinstance(facts, dict):
             raise TypeError("a card is a mapping")
-        cache.write(key, {"vector": vector.astype(np.float32)}, facts)
+        arrays = {"vector": found.vector, "shuffled": found.shuffled, "midpoint": np.array([found.midpoint])}
+        cache.write(key, {name: array.astype(np.float32) for name, array in arrays.items()}, facts)
         return _vector(model, concept, request, cache)
-    return Card(**kept[1]), torch.from_numpy(kept[0]["vector"])  # type: ignore[arg-type]
+    parts, facts = kept
+    return Card(**facts), Direction(parts["vector"], parts["shuffled"], float(parts["midpoint"][0]))  # type: ignore[arg-type]
 
 
-def _induction(model: LoadedModel, cache: Cache) -> Tensor:
-    key = digest(["induction", METHOD, model.fingerprint])
+def _heads(model: LoadedModel, cache: Cache) -> dict[str, Tensor]:
+    key = digest(["heads", METHOD, model.fingerprint])
     if (kept := cache.read(key)) is None:
-        scores = induction_scores(model)
-        cache.write(key, {"scores": scores.contiguous().numpy()}, {})
-        return _induction(model, cache)
-    return torch.from_numpy(kept[0]["scores"])
+        scores = {name: found.contiguous().numpy() for name, found in head_scores(model).items()}
+        cache.write(key, scores, {})
+        return _heads(model, cache)
+    return {name: torch.from_numpy(scores) for name, scores in sorted(kept[0].items())}
 
 
 def _lexicon(model: LoadedModel, folder: Path, name: str) -> Tensor:
@@ -106,6 +106,18 @@ def _lexicon(model: LoadedModel, folder: Path, name: str) -> Tensor:
     if not single:
         raise CalibrationError(f"No word of list {name!r} is a single token of {model.name}.")
     return torch.tensor(single)
+
+
+def _calibrated(card: Card, found: Direction, stream_norm: float) -> Vector:
+    return Vector(
+        name=card.concept,
+        layer=card.layer,
+        direction=torch.from_numpy(found.vector),
+        stream_norm=stream_norm,
+        valid=card.valid,
+        midpoint=found.midpoint,
+        shuffled=torch.from_numpy(found.shuffled),
+    )
 
 
 def shape_of(model: LoadedModel) -> Shape:
@@ -136,23 +148,21 @@ def calibrate(
     for concept in request.concepts:
         tick(f"vector: {concept}")
         fitted.append(_vector(model, concept, request, cache))
-    tick("induction heads")
-    scores = _induction(model, cache)
-    vectors = {
-        card.concept: Vector(card.concept, card.layer, vector, float(norms[card.layer]), card.valid)
-        for card, vector in fitted
-    }
+    tick("head sets")
+    heads = _heads(model, cache)
     subject = Subject(
         name=model.name,
         shape=shape_of(model),
-        vectors=vectors,
-        head_sets={"induction": scores.mean(-1) >= THRESHOLD},
+        vectors={card.concept: _calibrated(card, found, float(norms[card.layer])) for card, found in fitted},
+        head_sets={name: scores.mean(-1) >= THRESHOLD for name, scores in heads.items()},
         lexicons={name: _lexicon(model, request.lexicon, name) for name in request.lexicons},
         stream_norms=norms,
         reader=model,
     )
-    cards = tuple(card for card, _ in fitted)
-    contents = [norms.tolist(), [vector.tolist() for _, vector in fitted], plain(cards), scores.mean(-1).tolist()]
+    cards, induction = tuple(card for card, _ in fitted), heads["induction"]
+    vectors = [[found.vector.tolist(), found.shuffled.tolist(), found.midpoint] for _, found in fitted]
+    means = {name: scores.mean(-1).tolist() for name, scores in heads.items()}
+    contents = [norms.tolist(), vectors, plain(cards), means]
     return Calibration(
-        subject, cards, scores.mean(-1), split_half(scores), digest([METHOD, model.fingerprint, contents])
+        subject, cards, induction.mean(-1), split_half(induction), digest([METHOD, model.fingerprint, contents])
     )

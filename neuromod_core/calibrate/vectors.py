@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuromod_core.kernel.errors import CalibrationError
+from neuromod_core.kernel.rng import rng
 
 Array = NDArray[np.float64]
 ALPHA = 0.01
+SHUFFLES = 24  # label-shuffled shams of every vector
 LAYERS = (0.3, 0.8)  # early blocks hold words, late ones the next token
 
 
@@ -106,8 +108,37 @@ def _mean_cosine(differences: Array) -> float:
     return float(cosines[np.triu_indices(len(unit), 1)].mean())
 
 
-def fit(concept: str, states: Array, topics: Sequence[str]) -> tuple[Card, Array]:
-    """Return the card and the unit vector (width,) of a concept.
+def shuffled(differences: Array, concept: str) -> Array:
+    """Return (draws, width) unit vectors of pair differences (pairs, width) whose labels were swapped at random.
+
+    They have the covariance of the pairs and none of the concept: shams of the same make.
+    """
+    signs = rng(0, "label shuffle", concept).choice((-1.0, 1.0), size=(SHUFFLES, len(differences)))
+    drawn = signs @ differences
+    unit: Array = drawn / np.linalg.norm(drawn, axis=-1, keepdims=True)
+    return unit
+
+
+@dataclass(frozen=True)
+class Direction:
+    """What calibration gives of a concept: unit vector (width,), label-shuffled ones (draws, width), and the projection
+    halfway between the two poles."""
+
+    vector: Array
+    shuffled: Array
+    midpoint: float
+
+
+def _direction(concept: str, states: Array) -> Direction:
+    """Return the direction of a concept from states (pairs, 2, width) of its layer."""
+    differences = states[:, 0] - states[:, 1]
+    mean = differences.mean(0)
+    vector = mean / np.linalg.norm(mean)
+    return Direction(vector, shuffled(differences, concept), float((states @ vector).mean()))
+
+
+def fit(concept: str, states: Array, topics: Sequence[str]) -> tuple[Card, Direction]:
+    """Return the card and the direction of a concept.
 
     states: (pairs, 2, layers, width), positive first. The layer is the one of largest held-out d' within the middle of
     the model; the p-value pays for that choice, since it is maximised over the same layers.
@@ -122,7 +153,7 @@ def fit(concept: str, states: Array, topics: Sequence[str]) -> tuple[Card, Array
     projections = held_out(differences, middle, numbers)
     best = int(separation(projections).argmax())
     sums = np.stack([differences[numbers == number].sum(0) for number in range(len(names))])
-    chosen, vector = projections[:, :, best], differences[:, best].mean(0)
+    chosen = projections[:, :, best]
     card = Card(
         concept=concept,
         layer=low + best,
@@ -134,4 +165,4 @@ def fit(concept: str, states: Array, topics: Sequence[str]) -> tuple[Card, Array
         wrong_way=float((chosen[:, 0] <= chosen[:, 1]).mean()),
         cosine=_mean_cosine(differences[:, best]),
     )
-    return card, vector / np.linalg.norm(vector)
+    return card, _direction(concept, middle[:, :, best])

@@ -45,6 +45,16 @@ class Effect(ABC):
     stochastic: ClassVar[bool] = False
     needs: ClassVar[Literal["attention", "router"] | None] = None
 
+    @property
+    def needs_lexicons(self) -> tuple[str, ...]:
+        """The word lists that must be calibrated for it."""
+        return ()
+
+    @property
+    def needs_vectors(self) -> tuple[str, ...]:
+        """The concepts whose vectors must be calibrated for it."""
+        return ()
+
     def check(self, subject: Subject) -> None:  # noqa: B027 - most effects mean something on every model
         """Raise when this effect means nothing on `subject` (a missing vector, an empty head set)."""
 

@@ -39,7 +39,11 @@ class Shape:
 
 
 class Reader(Protocol):
-    """What an effect may ask of the undosed model and its tokenizer when it is bound, never while it acts."""
+    """What an effect may ask of the undosed model and its tokenizer: facts that stay as they are while it acts."""
+
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        """The tokens that end a response."""
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the tokens of a text, without special tokens."""
@@ -145,7 +149,8 @@ class Stream:
 
 
 def _keys(streams: tuple[Stream, ...], purpose: str) -> np.ndarray:
-    return np.array([key_of(stream.root, stream.name, purpose) for stream in streams], dtype=np.uint32)
+    found = [key_of(stream.root, stream.name, purpose) for stream in streams]
+    return np.array(found, dtype=np.uint32).reshape(-1, 2)
 
 
 def _drawn(

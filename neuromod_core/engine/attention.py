@@ -88,11 +88,14 @@ def _evicted(heads: Heads, place: Place, binding: Binding, note: Tensor | None) 
     effects = binding.of(EvictionEffect)
     if not effects or not bool((~place.written).any()):
         return note
-    width = int(place.start.clamp(max=int(place.keys.max()) + 1).max())
+    width = max(1, int(place.start.clamp(max=int(place.keys.max()) + 1).max()))
     gone = torch.zeros(*heads.key.shape[:2], width, dtype=torch.bool, device=heads.key.device)
     index = place.keys.clamp(0, width - 1)[:, None, :].expand(-1, heads.key.shape[1], -1)
     for effect, dose in effects:
-        hidden = effect.hidden(heads.query, heads.key, heads.value, dose, place)
+        query = heads.query.float() * (
+            heads.scale * heads.query.shape[-1] ** 0.5
+        )  # so that q k / sqrt(size) is the score
+        hidden = effect.hidden(query, heads.key.float(), heads.value.float(), dose, place)
         gone = gone | torch.zeros_like(gone, dtype=torch.int8).scatter_add(-1, index, hidden.to(torch.int8)).bool()
     return gone
 
@@ -107,28 +110,56 @@ def _hide(visible: Tensor, gone: Tensor | None, place: Place, groups: int) -> Te
     return visible & ~(hidden[:, :, None, :] & place.written[:, None, :, None])
 
 
+def _on(rows: Tensor | None, states: Tensor, edit: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return `states`, which are ours alone, with `edit` applied to the given rows (None: to all)."""
+    if rows is None:
+        return edit(states)
+    states[rows] = edit(states[rows])
+    return states
+
+
+def _as_read(key: Tensor, value: Tensor, place: Place, binding: Binding, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return keys and values as effects on the cache let them be read; the cache keeps what was written."""
+    if not (effects := binding.of(CacheEffect)):
+        return key, value
+    read = [(part if rows is None else part[rows]).float() for part in (key, value)]
+    for effect, dose in effects:
+        read = list(effect(read[0], read[1], dose, place))
+    if rows is None:
+        return read[0].to(key.dtype), read[1].to(value.dtype)
+    return tuple(  # type: ignore[return-value]
+        part.index_copy(0, rows, new.to(part.dtype)) for part, new in zip((key, value), read, strict=True)
+    )
+
+
 def in_the_open(
-    heads: Heads, place: Place, binding: Binding, note: Tensor | None = None
+    heads: Heads, place: Place, binding: Binding, note: Tensor | None = None, rows: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Return attention outputs (n, q, heads, size) in float32 algebra, edited; and the note of evicted keys."""
-    rows, count, tokens, size = heads.query.shape
-    kv = heads.key.shape[1]
-    query, key, value = heads.query.float(), heads.key.float(), heads.value.float()
-    for cached, dose in binding.of(CacheEffect):
-        key, value = cached(key, value, dose, place)
-    folded = (rows, kv, count // kv * tokens)
-    scores = (query.reshape(*folded, size) @ key.transpose(-1, -2) * heads.scale).reshape(rows, count, tokens, -1)
+    """Return attention outputs (n, q, heads, size), softmax in float32, edited; and the note of evicted keys.
+
+    rows: which of the n rows `place`, `binding` and `note` speak of; None when they speak of all.
+    """
+    count, kv = heads.query.shape[1], heads.key.shape[1]
+    n, _, tokens, size = heads.query.shape
+    key, value = _as_read(heads.key, heads.value, place, binding, rows)
+    folded = (n, kv, count // kv * tokens)
+    scores = (heads.query.reshape(*folded, size) @ key.transpose(-1, -2)).float().mul_(heads.scale)
+    scores = scores.reshape(n, count, tokens, -1)
     if heads.cap is not None:
         scores = torch.tanh(scores / heads.cap) * heads.cap
     for scored, dose in binding.of(ScoreEffect):
-        scores = scored(scores, dose, place)
-    note = _evicted(heads._replace(query=query, key=key, value=value), place, binding, note)
-    visible = _hide(heads.visible, note, place, count // kv)
-    weights = _softmax(scores.masked_fill(~visible, float("-inf")).clamp(min=SMALLEST), heads.sinks)
+        scores = _on(rows, scores, lambda part: scored(part, dose, place))  # noqa: B023 - used within this turn
+    some = heads if rows is None else heads._replace(query=heads.query[rows], key=key[rows], value=value[rows])
+    note = _evicted(some, place, binding, note)
+    visible = heads.visible
+    if note is not None:
+        seen = visible.expand(-1, count, -1, -1).clone()
+        visible = _on(rows, seen, lambda part: _hide(part, note, place, count // kv))
+    weights = _softmax(scores.masked_fill_(~visible, SMALLEST), heads.sinks)
     for weighed, dose in binding.of(WeightEffect):
-        weights = weighed(weights, dose, place)
-    mixed = (weights.reshape(*folded, -1) @ value).reshape(rows, count, tokens, value.shape[-1])
-    return mixed.transpose(1, 2).to(heads.query.dtype), note
+        weights = _on(rows, weights, lambda part: weighed(part, dose, place))  # noqa: B023 - used within this turn
+    mixed = weights.to(value.dtype).reshape(*folded, -1) @ value
+    return mixed.reshape(n, count, tokens, value.shape[-1]).transpose(1, 2), note
 
 
 def open_place(now: Pass, layer: int) -> Place:

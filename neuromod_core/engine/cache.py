@@ -29,8 +29,8 @@ class ReservedLayer(DynamicLayer):  # type: ignore[misc]
             self.lazy_initialization(key_states, value_states)
             room = (*key_states.shape[:-2], self.capacity)
             self.reserved = (
-                key_states.new_empty((*room, key_states.shape[-1])),
-                value_states.new_empty((*room, value_states.shape[-1])),
+                key_states.new_zeros((*room, key_states.shape[-1])),  # columns ahead are read, with weight 0
+                value_states.new_zeros((*room, value_states.shape[-1])),
             )
         for store, states in zip(self.reserved, (key_states, value_states), strict=True):
             store[..., start : self.length, :] = states

@@ -20,7 +20,7 @@ from neuromod_core.engine.session import Hidden, Session
 from neuromod_core.kernel.rng import rng
 from neuromod_core.packs import bind
 
-SLACK = 64  # columns of the cache beyond the longest row: how often what nobody sees any more is dropped
+SLACK = 32  # columns of the cache beyond those held: how often it grows, and what nobody sees any more is dropped
 QUORUM = 8  # a refill waits until one slot in so many is free
 SHRINK = 0.75  # once nobody waits, a batch this empty is cut down to those who still write
 READ_AT_ONCE = 8192  # prompt tokens in one forward pass: bounds memory
@@ -69,7 +69,7 @@ class Desk:
         self.logprob, self.entropy = (torch.zeros(len(rows), longest, device=self.device) for _ in range(2))
         self.stop = torch.tensor(sorted(session.model.stop_tokens), dtype=torch.long, device=self.device)
         self.width = int(self.length.max())
-        self.capacity, self.slot_steps = self.width + longest + SLACK, 0
+        self.slot_steps = 0
         self.waiting = min(slots, len(rows))
         self._open(torch.arange(self.waiting, device=self.device))
 
@@ -117,7 +117,7 @@ class Desk:
             cache=cache,
         ).at(slice(None), -1)
         if self.cache.layers[0].reserved is None:
-            self.cache = like(cache, len(self.who), self.width, self.capacity)
+            self.cache = like(cache, len(self.who), self.width, self.width + SLACK)
             self.hidden = hidden.filled(len(self.who))
         seat(self.cache, slots, cache, owner)
         self.hidden = self.hidden.put(slots, hidden.at(owner))
@@ -158,10 +158,11 @@ class Desk:
         full = self.cache.get_seq_length() == self.cache.layers[0].capacity
         if len(slots) == len(self.who) and not full:
             return token
-        first = int(self.pad[self.active].min()) if bool(self.active.any()) else self.cache.get_seq_length()
+        end = self.cache.get_seq_length()
+        first = int(self.pad[self.active].min()) if bool(self.active.any()) else end
         if self.waiting < len(self.rows):
-            first = min(first, self.cache.get_seq_length() - self.width)  # the next prompt must still fit
-        self.cache = keep(self.cache, slots, first, self.capacity)
+            first = min(first, end - self.width)  # the next prompt must still fit
+        self.cache = keep(self.cache, slots, first, end - first + SLACK)
         self.who, self.count, self.active = self.who[slots], self.count[slots], self.active[slots]
         self.pad, self.prompt, self.bound = self.pad[slots] - first, self.prompt[slots], self.binding.take(self.who)
         return token[slots]

@@ -8,7 +8,7 @@ for the processor's matrix kernels, query heads of a group share one attention c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-from neuromod_core.effects import Place
 from neuromod_core.engine.attention import Heads, Pass, in_the_open, keep_note, open_place, read_note
 from neuromod_core.engine.cache import reserve
 from neuromod_core.engine.session import Hidden, Readout, Session, edit_stream
@@ -28,6 +27,7 @@ QKV = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 OUT = ("self_attn.o_proj",)
 WIDE = ("mlp.gate_proj", "mlp.up_proj")
 NARROW = ("mlp.down_proj",)
+FEW = 32  # up to so many new tokens a row, attention in the open is the faster one
 ROWS = 64  # the number of rows a product is laid out for; it serves any other
 
 
@@ -84,8 +84,8 @@ def _rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class View:
     """What queries of one pass may see, in the forms the two attention computations want.
 
-    visible (rows, 1, queries, keys) bool.  bias (rows, 1, groups x queries, keys): 0 or minus infinity; None where
-    every query sees every key.
+    visible (rows, 1, queries, keys) bool.  bias (rows, 1, groups x queries, keys): 0 or minus infinity; None for few
+    queries, which attend in the open.
     """
 
     visible: Tensor
@@ -98,10 +98,10 @@ def _view(now: Pass, window: int | None, groups: int, dtype: torch.dtype) -> Vie
     if window is not None:
         visible &= distance < window
     visible = visible | (distance == 0)  # padding sees itself, so that no row is empty
-    if bool(visible.all()):
+    rows, _, queries, keys = visible.shape
+    if queries <= FEW:
         return View(visible, None)
     bias = torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(~visible, float("-inf"))
-    rows, _, queries, keys = bias.shape
     return View(visible, bias[:, :, None].expand(-1, -1, groups, -1, -1).reshape(rows, 1, groups * queries, keys))
 
 
@@ -150,32 +150,35 @@ class Block:
             query = query * now.binding.gains[:, self.layer, :, None, None].to(query.dtype)
         return query, key, value.transpose(1, 2)
 
-    def _open(self, now: Pass, heads: Heads, rows: Tensor | None) -> Tensor:
-        """Return the attention outputs of the touched rows; `rows` is None when all rows are touched."""
-        place: Place = open_place(now, self.layer)
-        chosen = (
-            heads
-            if rows is None
-            else heads._replace(
-                query=heads.query[rows], key=heads.key[rows], value=heads.value[rows], visible=heads.visible[rows]
-            )
+    def _touched(self, now: Pass, heads: Heads) -> Tensor:
+        """Return the attention outputs of the touched rows."""
+        rows = now.binding.touched
+        chosen = heads._replace(
+            query=heads.query[rows], key=heads.key[rows], value=heads.value[rows], visible=heads.visible[rows]
         )
-        output, note = in_the_open(chosen, place, now.binding.open, read_note(now, self.layer))
+        place, note = open_place(now, self.layer), read_note(now, self.layer)
+        output, note = in_the_open(chosen, place, now.binding.open, note)
         keep_note(now, self.layer, note)
         return output
+
+    def _mixed(self, now: Pass, heads: Heads, view: View) -> Tensor:
+        """Return what heads read (rows, tokens, heads, size): few queries in the open, many by the fused kernel."""
+        touched = now.binding.touched
+        if view.bias is None:
+            place, note = open_place(now, self.layer), read_note(now, self.layer)
+            output, note = in_the_open(heads, place, now.binding.open, note, touched)
+            keep_note(now, self.layer, note)
+            return output
+        output = _attend(heads.query, heads.key, heads.value, view.bias, self.scale)
+        return output.index_copy(0, touched, self._touched(now, heads)) if len(touched) else output
 
     def attention(self, now: Pass, states: Tensor, view: View, turn: tuple[Tensor, Tensor], cache: Cache) -> Tensor:
         """Return what the attention of this block adds (rows, tokens, width)."""
         query, key, value = self._heads(now, states, turn)
-        key, value = cache.layers[self.layer].update(key, value)
-        touched = now.binding.touched
-        heads = Heads(query, key, value, view.visible, self.scale)
-        if len(touched) == now.binding.rows:
-            output = self._open(now, heads, None)
-        else:
-            output = _attend(query, key, value, view.bias, self.scale)
-            if len(touched):
-                output = output.index_copy(0, touched, self._open(now, heads, touched))
+        layer = cache.layers[self.layer]
+        layer.update(key, value)
+        key, value = (store[:, :, : view.visible.shape[-1]] for store in layer.reserved)
+        output = self._mixed(now, Heads(query, key, value, view.visible, self.scale), view)
         if now.binding.gates is not None:
             output = output * now.binding.gates[:, self.layer, None, :, None].to(output.dtype)
         flat = output.reshape(*states.shape[:2], -1)
@@ -239,6 +242,13 @@ def fuse(model: LoadedModel) -> Fused:
     return Fused(model)
 
 
+def _whole(mask: Tensor, tokens: Tensor, cache: Cache) -> Tensor:
+    """Return the mask over all reserved columns when few tokens are new: what lies ahead is hidden, and contiguous
+    memory is multiplied faster than its filled part alone."""
+    room = cache.layers[0].capacity - mask.shape[1]
+    return F.pad(mask, (0, room)) if tokens.shape[1] <= FEW and room > 0 else mask
+
+
 @dataclass(frozen=True, eq=False)
 class FusedSession(Session):
     """A session on the fast path."""
@@ -249,8 +259,9 @@ class FusedSession(Session):
         self, tokens: Tensor, mask: Tensor, *, pad: Tensor, binding: Binding, start: Tensor, cache: Cache | None
     ) -> Hidden:
         """See `Session.forward`."""
-        now = self.begin(tokens, mask, pad, binding, start, cache)
         held = reserve(self.model.depth, tokens.shape[1]) if cache is None else cache
+        now = self.begin(tokens, _whole(mask, tokens, held), pad, binding, start, cache)
+        now = replace(now, queries=now.keys[:, mask.shape[1] - tokens.shape[1] : mask.shape[1]])
         return Hidden(self.fused.states(now, tokens, held), now.watched)
 
     def read(self, hidden: Hidden) -> Readout:

@@ -66,13 +66,15 @@ def uniform_at(keys: NDArray[np.uint32], index: NDArray[np.int64], count: int) -
     counters[..., 0] = np.arange(blocks, dtype=np.uint32)
     counters[..., 1] = (index.astype(np.uint64) & _LOW).astype(np.uint32)[..., None]
     words = philox(keys[:, None, None, :], counters).reshape(*index.shape, blocks * 4)[..., :count]
-    return ((words >> np.uint32(8)).astype(np.float32) + np.float32(0.5)) * np.float32(2**-24)
+    return ((words >> np.uint32(9)).astype(np.float32) + np.float32(0.5)) * np.float32(2**-23)
 
 
 def normal_at(keys: NDArray[np.uint32], index: NDArray[np.int64], count: int) -> NDArray[np.float32]:
-    """Return standard normals, shape (rows, places, count), by the method of Box & Muller 1958 on `uniform_at`."""
-    half = -(-count // 2)
-    uniform = uniform_at(keys, index, 2 * half)
-    radius = np.sqrt(-2 * np.log(uniform[..., :half]))
-    angle = np.float32(2 * np.pi) * uniform[..., half:]
-    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)[..., :count]
+    """Return standard normals, shape (rows, places, count), addressed as in `uniform_at`.
+
+    Source: Box & Muller 1958.
+    """
+    pairs = uniform_at(keys, index, count + count % 2).reshape(*index.shape, -1, 2)
+    radius, angle = np.sqrt(-2 * np.log(pairs[..., 0])), np.float32(2 * np.pi) * pairs[..., 1]
+    values = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
+    return values.reshape(*index.shape, -1)[..., :count]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -94,8 +94,9 @@ class Binding:
 
     @cached_property
     def open(self) -> Binding:
-        """The binding of the touched rows."""
-        return self.take(self.touched)
+        """The binding of the touched rows; without any, it holds no effect."""
+        taken = self.take(self.touched)
+        return taken if len(self.touched) else replace(taken, effects=())
 
     @cached_property
     def sampled(self) -> Tensor:

@@ -15,6 +15,9 @@ from neuromod_core.kernel.errors import OutOfRange, PackError
 from neuromod_core.kernel.types import digest
 
 
+APART = (LogitEffect, PromptEffect, ChoiceEffect)  # kinds that leave the forward pass of given tokens as it is
+
+
 @dataclass(frozen=True)
 class Dosed:
     """An effect at a signed dose."""
@@ -86,8 +89,7 @@ class Pack:
     @property
     def forward_effects(self) -> tuple[Dosed, ...]:
         """The effects that change a forward pass: all but those on its tokens, on logits and on whole responses."""
-        apart = (LogitEffect, PromptEffect, ChoiceEffect)
-        return tuple(item for item in self.effects if not isinstance(item.effect, apart))
+        return tuple(item for item in self.effects if not isinstance(item.effect, APART) or item.effect.needs)
 
     def check(self, subject: Subject) -> None:
         """Raise when an effect means nothing on `subject`, naming the pack."""

@@ -26,7 +26,7 @@ from tests.laws.families import EXAMPLES, OBSERVABLES
 TOLERANCE = 5e-4  # nats over a response: float32, other summation order
 LANGUAGE = [name for name in EFFECTS if not issubclass(EFFECTS[name], ImageEffect)]
 NONE = Pack(name="none", description="nothing", kind="control")
-RESPONSES = [tuple((11 * k + 5 * j) % 90 + 30 for j in range(4 + k)) for k in range(3)]
+RESPONSES = [(30, 35, 40, 30), (41, 46, 41, 56, 41), (52, 57, 62, 67, 72, 77)]
 
 
 def pack_of(name: str, dose: float) -> Pack:
@@ -119,6 +119,21 @@ def test_a_row_alone_is_the_row_in_company(part: int, model: LoadedModel, subjec
     chosen = [i for i in range(len(rows)) if (i + len(model.name)) % 3 == part]
     alone = torch.cat([readings(model, subject, [rows[i]], path) for i in chosen])
     assert not differing(together[chosen], alone, [rows[i] for i in chosen])
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mixtral"])
+def test_rows_that_differ_in_dose_alone_differ(architecture: str) -> None:
+    """Rows that read the same prompt share a pass only where their doses leave it the same."""
+    model = tiny(architecture, seed=3)
+    subject = subject_of(model)
+    names = names_on(subject)
+    sizes = {name: 1 if EFFECTS[name].doses[1] > 0 else -1 for name in names}
+    packs = [pack_of(name, sizes[name] * dose) for name in names for dose in (0.4, 0.95)]
+    rows = [Row(prompt(0), pack, Stream(11, "u")) for pack in packs]
+    alone = [Row(prompt(i % 2), row.pack, row.stream) for i, row in enumerate(rows)]
+    together, parted = readings(model, subject, rows), readings(model, subject, alone)
+    even = list(range(0, len(rows), 2))
+    assert not differing(together[even], parted[even], [rows[i] for i in even])
 
 
 def test_undosed_rows_are_bitwise_the_same_beside_dosed_neighbours(
@@ -218,10 +233,11 @@ def test_no_two_effects_are_the_same(architecture: str) -> None:
         packs = [pack_of(name, dose) for name, dose in zip(names, doses, strict=False)] + [NONE]
         rows = [Row(prompt(1) * 2, pack, Stream(1, "u")) for pack in packs]
         outputs = readings(model, subject, rows)
+        several = [Row(prompt(i) * 2, pack, Stream(1, f"u{i}")) for pack in packs for i in range(4)]
         with dosed(model) as session:
-            written = generate(session, rows, subject, tokens=24)
+            texts = [text.tokens for text in generate(session, several, subject, tokens=24)]
         for a, b in itertools.combinations(range(len(rows)), 2):
-            same = torch.equal(outputs[a], outputs[b]) and written[a].tokens == written[b].tokens
+            same = torch.equal(outputs[a], outputs[b]) and texts[4 * a : 4 * a + 4] == texts[4 * b : 4 * b + 4]
             assert not same, f"{names[a]} = {names[b]} at dose {size}"
 
 

@@ -14,8 +14,8 @@ from neuromod_core.calibrate import Cache, Request, calibrate, match_entropy
 from neuromod_core.calibrate.activations import stream_norms, tokens_of
 from neuromod_core.calibrate.contrast import load_contrast
 from neuromod_core.calibrate.entropy import entropy_of
-from neuromod_core.calibrate.heads import attention_patterns, prefix_matching, repeated_tokens
-from neuromod_core.calibrate.vectors import fit, sign_vectors, topic_pvalue
+from neuromod_core.calibrate.heads import attention_patterns, looks_back, prefix_matching, repeated_tokens
+from neuromod_core.calibrate.vectors import SHUFFLES, fit, sign_vectors, topic_pvalue
 from neuromod_core.effects.sampler.temperature import Temperature
 from neuromod_core.kernel.errors import CalibrationError, IntegrityError, UnknownName
 from neuromod_core.kernel.rng import rng
@@ -35,10 +35,11 @@ def planted(strength: float, seed: int = 0) -> np.ndarray:
 
 
 def test_a_planted_concept_is_found_where_it_is() -> None:
-    card, vector = fit("c", planted(3.0), TOPICS)
+    card, found = fit("c", planted(3.0), TOPICS)
     assert card.layer == 5
-    assert vector[3] > 0.9
-    assert np.linalg.norm(vector) == pytest.approx(1)
+    assert found.vector[3] > 0.9
+    assert np.linalg.norm(found.vector) == pytest.approx(1)
+    assert found.midpoint == pytest.approx(1.5, abs=0.3), "halfway between the poles at 0 and 3"
     assert card.valid
     assert card.pvalue == pytest.approx(2 / 2**12)
     assert card.auc > 0.95
@@ -48,7 +49,23 @@ def test_the_sign_is_that_of_the_positive_pole() -> None:
     states = planted(3.0)
     _, forward = fit("c", states, TOPICS)
     _, backward = fit("c", states[:, ::-1].copy(), TOPICS)
-    assert forward == pytest.approx(-backward)
+    assert forward.vector == pytest.approx(-backward.vector)
+
+
+def test_label_shuffled_vectors_have_the_size_and_not_the_concept() -> None:
+    _, found = fit("c", planted(3.0), TOPICS)
+    assert np.linalg.norm(found.shuffled, axis=-1) == pytest.approx(np.ones(SHUFFLES))
+    assert abs((found.shuffled @ found.vector).mean()) < 0.4
+    assert len(np.unique(found.shuffled.round(6), axis=0)) == SHUFFLES
+
+
+def test_each_head_set_looks_where_its_name_says() -> None:
+    length, width = 5, 11
+    for distance in (1, length - 1, length):
+        pattern = torch.zeros(1, 1, 2, width, width)
+        for query in range(length + 1, width):
+            pattern[0, 0, 1, query, query - distance] = 1.0
+        assert looks_back(pattern, distance, length)[0, :, 0].tolist() == [0.0, 1.0]
 
 
 def test_noise_is_valid_as_rarely_as_it_says() -> None:

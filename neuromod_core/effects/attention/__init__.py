@@ -1,1 +1,1 @@
-"""Effects on queries and heads."""
+"""Effects on queries, heads, scores and weights of attention."""

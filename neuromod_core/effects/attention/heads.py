@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,10 @@ from torch import Tensor
 from neuromod_core.effects.base import EFFECTS, in_range
 from neuromod_core.effects.kinds import HeadEffect, QueryEffect
 from neuromod_core.effects.subject import Stream, Subject
+from neuromod_core.kernel.errors import NoSuchLayer, OutOfRange
 from neuromod_core.kernel.rng import rng
+
+HEADS = re.compile(r"\d+\.\d+(, ?\d+\.\d+)*")
 
 
 @EFFECTS.add("qk_score_scaling")
@@ -40,6 +44,28 @@ class QKScoreScaling(QueryEffect):
         return torch.where(subject.head_set(self.heads).to(dose.device), self.span ** dose[:, None, None], 1.0)
 
 
+@EFFECTS.add("attention_focus")
+@dataclass(frozen=True, kw_only=True)
+class AttentionFocus(QueryEffect):
+    """Sharpen (d > 0) or blunt (d < 0) every head of the middle layers:  S' = span**d S.
+
+    The middle layers are the blocks that reach into the middle third of the depth. This is the global counterpart of
+    `qk_score_scaling`, which leaves all but a head set alone.  Source: Neuromod methodology.
+    """
+
+    span: float = 2.0
+    observable, moves = "mean_sharpness", 1
+
+    def __post_init__(self) -> None:
+        in_range(self.span, 1.01, 10.0, "attention_focus: span")
+
+    def gain(self, dose: Tensor, subject: Subject) -> Tensor:
+        """See `QueryEffect.gain`."""
+        depth, heads = subject.shape.depth, subject.shape.heads
+        layer = torch.arange(depth, device=dose.device)[:, None].expand(depth, heads)
+        return torch.where((3 * (layer + 1) > depth) & (3 * layer < 2 * depth), self.span ** dose[:, None, None], 1.0)
+
+
 @EFFECTS.add("head_masking_dropout")
 @dataclass(frozen=True, kw_only=True)
 class HeadMasking(HeadEffect):
@@ -63,3 +89,69 @@ class HeadMasking(HeadEffect):
         draws = np.stack([rng(stream.root, stream.name, "head_masking").random(shape) for stream in streams])
         uniform = torch.from_numpy(draws).to(dose.device)
         return (uniform >= self.rate * dose.double()[:, None, None]).to(dose.dtype)
+
+
+@EFFECTS.add("head_reweighting")
+@dataclass(frozen=True, kw_only=True)
+class HeadReweighting(HeadEffect):
+    """Make a head set louder (d > 0) or quieter (d < 0):  o'_h = (1 + reach d) o_h  for its heads, others unchanged.
+
+    `heads` names a calibrated set (induction, previous_token, duplicate_token) or "all". Heads look where they looked;
+    what they write counts more or less.  Source: Neuromod methodology; gates on heads: Michel, Levy & Neubig 2019.
+    """
+
+    heads: str = "induction"
+    reach: float = 0.5
+    observable, moves = "head_gain", 1
+
+    def __post_init__(self) -> None:
+        in_range(self.reach, 0.01, 0.5, "head_reweighting: reach")
+
+    def check(self, subject: Subject) -> None:
+        """Raise MissingVector when the head set was not calibrated or is empty."""
+        super().check(subject)
+        subject.head_set(self.heads)
+
+    def gate(self, dose: Tensor, subject: Subject, streams: tuple[Stream, ...]) -> Tensor:
+        """See `HeadEffect.gate`."""
+        return torch.where(subject.head_set(self.heads).to(dose.device), 1 + self.reach * dose[:, None, None], 1.0)
+
+
+@EFFECTS.add("head_ablation")
+@dataclass(frozen=True, kw_only=True)
+class HeadAblation(HeadEffect):
+    """Silence named heads by degrees:  o'_h = (1 - d) o_h  for the heads listed as "layer.head,layer.head", from 0.
+
+    For causal tests of heads that were found elsewhere; nothing is drawn.  Source: Michel, Levy & Neubig 2019.
+    """
+
+    heads: str
+    doses = (0.0, 1.0)
+    observable, moves = "head_gain", -1
+
+    def __post_init__(self) -> None:
+        if not HEADS.fullmatch(self.heads):
+            raise OutOfRange(f'head_ablation: heads is {self.heads!r}; allowed is a list such as "17.3,18.6".')
+
+    @property
+    def listed(self) -> tuple[tuple[int, int], ...]:
+        """The (layer, head) pairs."""
+        pairs = (item.split(".") for item in self.heads.split(","))
+        return tuple((int(layer), int(head)) for layer, head in pairs)
+
+    def check(self, subject: Subject) -> None:
+        """Raise NoSuchLayer when the model has no such layer or head."""
+        super().check(subject)
+        depth, heads = subject.shape.depth, subject.shape.heads
+        for layer, head in self.listed:
+            if layer >= depth or head >= heads:
+                raise NoSuchLayer(
+                    f"head_ablation asks for head {layer}.{head}; {subject.name} has layers 0 to {depth - 1} "
+                    f"of heads 0 to {heads - 1}."
+                )
+
+    def gate(self, dose: Tensor, subject: Subject, streams: tuple[Stream, ...]) -> Tensor:
+        """See `HeadEffect.gate`."""
+        layers, heads = torch.tensor(self.listed, device=dose.device).unbind(-1)
+        gates = dose.new_ones(len(dose), subject.shape.depth, subject.shape.heads)
+        return gates.index_put((torch.arange(len(dose), device=dose.device)[:, None], layers, heads), 1 - dose[:, None])

@@ -1,9 +1,10 @@
-"""Truncation of the next-token distribution."""
+"""Truncation by mass: the smallest set of tokens, in some order, that holds a given probability."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from neuromod_core.effects.base import EFFECTS, Stage, in_range
@@ -33,18 +34,47 @@ class TopP(LogitEffect):
     def edit(self, logits: Tensor, dose: Tensor, step: Step) -> Tensor:
         """See `LogitEffect.edit`."""
         logprob = logits.log_softmax(-1)
-        mass = 1 + self.reach * dose
-        cutoff, found = _cutoff(logprob, mass, min(HEAD, logits.shape[-1]))
-        if not bool(found.all()):
-            deep = (~found).nonzero()[:, 0]
-            cutoff = cutoff.index_copy(0, deep, _cutoff(logprob[deep], mass[deep], logits.shape[-1])[0])
-        return logits.masked_fill(logprob < cutoff[:, None], float("-inf"))
+        return _nucleus(logits, logprob, logprob, 1 + self.reach * dose)
 
 
-def _cutoff(logprob: Tensor, mass: Tensor, head: int) -> tuple[Tensor, Tensor]:
-    """Return the log-probability (n,) of the least likely token kept, and whether the `head` likeliest tell it."""
-    likeliest = logprob.topk(head, dim=-1).values
-    before = likeliest.exp().cumsum(-1) - likeliest.exp()
+@EFFECTS.add("typical_p")
+@dataclass(frozen=True, kw_only=True)
+class TypicalP(LogitEffect):
+    """Keep the most typical tokens, those with the least |-log p[v] - H|, up to mass >= p = 1 - reach d, and ties.
+
+    H is the distribution's entropy: what is far likelier than expected goes as well as what is far less likely.
+    Source: Meister et al. 2023 (locally typical sampling).
+    """
+
+    reach: float = 0.8
+    doses = (0.0, 1.0)
+    stage = Stage.TRUNCATE
+    observable, moves = "kept_tokens", -1
+
+    def __post_init__(self) -> None:
+        in_range(self.reach, 0.01, 0.999, "typical_p: reach")
+
+    def edit(self, logits: Tensor, dose: Tensor, step: Step) -> Tensor:
+        """See `LogitEffect.edit`."""
+        logprob = logits.log_softmax(-1)
+        entropy = torch.special.entr(logprob.exp()).sum(-1, keepdim=True)
+        return _nucleus(logits, -(logprob + entropy).abs(), logprob, 1 - self.reach * dose)
+
+
+def _nucleus(logits: Tensor, rank: Tensor, logprob: Tensor, mass: Tensor) -> Tensor:
+    """Return `logits` without the tokens that rank below the first ones that together hold `mass` (n,)."""
+    cutoff, found = _cutoff(rank, logprob, mass, min(HEAD, logits.shape[-1]))
+    if not bool(found.all()):
+        deep = (~found).nonzero()[:, 0]
+        cutoff = cutoff.index_copy(0, deep, _cutoff(rank[deep], logprob[deep], mass[deep], logits.shape[-1])[0])
+    return logits.masked_fill(rank < cutoff[:, None], float("-inf"))
+
+
+def _cutoff(rank: Tensor, logprob: Tensor, mass: Tensor, head: int) -> tuple[Tensor, Tensor]:
+    """Return the rank (n,) of the last token kept, and whether the `head` first tell it."""
+    first = rank.topk(head, dim=-1)
+    p = logprob.gather(-1, first.indices).exp()
+    before = p.cumsum(-1) - p
     kept = (before < mass[:, None]).sum(-1).clamp(min=1)
-    cutoff = likeliest.gather(-1, kept[:, None] - 1)[:, 0]
+    cutoff = first.values.gather(-1, kept[:, None] - 1)[:, 0]
     return cutoff, (kept < head) | (head == logprob.shape[-1])

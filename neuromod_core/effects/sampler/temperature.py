@@ -1,7 +1,8 @@
-"""Temperature, constant and pulsed."""
+"""Temperature: constant, pulsed, rising and in waves over the tokens of a response."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +27,7 @@ class Temperature(LogitEffect):
 
     def edit(self, logits: Tensor, dose: Tensor, step: Step) -> Tensor:
         """See `LogitEffect.edit`."""
-        return logits / self.span ** dose[:, None]
+        return logits / (self.span ** dose[:, None]).to(logits.dtype)
 
 
 @EFFECTS.add("pulsed_sampler")
@@ -53,4 +54,50 @@ class PulsedTemperature(LogitEffect):
     def edit(self, logits: Tensor, dose: Tensor, step: Step) -> Tensor:
         """See `LogitEffect.edit`."""
         inside = step.index % self.interval < self.duration
-        return logits / torch.where(inside, 1 - self.reach * dose, 1.0)[:, None]
+        return logits / torch.where(inside, 1 - self.reach * dose, 1.0)[:, None].to(logits.dtype)
+
+
+@EFFECTS.add("temperature_ramp")
+@dataclass(frozen=True, kw_only=True)
+class TemperatureRamp(LogitEffect):
+    """Flatten (d > 0) or sharpen (d < 0) more and more:  z' = z / span**(d min(1, t / rise)),  t tokens so far.
+
+    The first token is the undosed model's; the dose is full from token `rise` on: an onset.  Source: this project.
+    """
+
+    span: float = 2.0
+    rise: int = 64
+    stage = Stage.SCALE
+    observable, moves = "late_entropy", 1
+
+    def __post_init__(self) -> None:
+        in_range(self.span, 1.01, 10.0, "temperature_ramp: span")
+        in_range(self.rise, 1, 100_000, "temperature_ramp: rise (tokens)")
+
+    def edit(self, logits: Tensor, dose: Tensor, step: Step) -> Tensor:
+        """See `LogitEffect.edit`."""
+        share = (step.index / self.rise).clamp(max=1)
+        return logits / (self.span ** (dose * share))[:, None].to(logits.dtype)
+
+
+@EFFECTS.add("temperature_wave")
+@dataclass(frozen=True, kw_only=True)
+class TemperatureWave(LogitEffect):
+    """Flatten and sharpen in turn:  z' = z / span**(d sin(2 pi t / period)),  t tokens so far; d < 0 sharpens first.
+
+    The logarithm of the temperature averages 0 over a period, so what changes is the rhythm.  Source: this project.
+    """
+
+    span: float = 2.0
+    period: int = 32
+    stage = Stage.SCALE
+    observable, moves = "entropy_swing", 1
+
+    def __post_init__(self) -> None:
+        in_range(self.span, 1.01, 10.0, "temperature_wave: span")
+        in_range(self.period, 4, 100_000, "temperature_wave: period (tokens)")
+
+    def edit(self, logits: Tensor, dose: Tensor, step: Step) -> Tensor:
+        """See `LogitEffect.edit`."""
+        phase = torch.sin(2 * math.pi * (step.index % self.period) / self.period)
+        return logits / (self.span ** (dose * phase))[:, None].to(logits.dtype)

@@ -42,6 +42,11 @@ class Steering(ShiftEffect):
         one_of(self.window, ("both", "prompt", "response"), "steering: window")
         one_of(self.sham, ("none", "random", "orthogonal"), "steering: sham")
 
+    @property
+    def needs_vectors(self) -> tuple[str, ...]:
+        """See `Effect.needs_vectors`."""
+        return (self.steering_type,)
+
     def check(self, subject: Subject) -> None:
         """Raise MissingVector when the vector was not calibrated or failed its validation."""
         subject.vector(self.steering_type)

@@ -1,0 +1,1 @@
+"""Effects on activations inside the network: gains, noise, projections, limits."""

@@ -1,0 +1,1 @@
+"""Effects on the routers of a mixture of experts."""
