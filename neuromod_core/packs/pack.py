@@ -14,7 +14,6 @@ from neuromod_core.effects.steering.add import Steering
 from neuromod_core.kernel.errors import OutOfRange, PackError
 from neuromod_core.kernel.types import digest
 
-
 APART = (LogitEffect, PromptEffect, ChoiceEffect)  # kinds that leave the forward pass of given tokens as it is
 
 

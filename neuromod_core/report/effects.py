@@ -143,7 +143,7 @@ def _preamble() -> list[str]:
     return [
         "Neutral passages, the second half read after the first, nothing sampled. KL: divergence of the dosed "
         "next-token distribution from the undosed one. Entropy: its change. Attention moved: the share of attention "
-        "that falls on other keys (\u2013 where the prompt has other tokens). Effects that choose among sampled responses, "
-        "and those made of a user's files, are not in this table. Truncation makes KL finite: what is cut has no weight.",
+        "that falls on other keys (\u2013 where the prompt has other tokens). Effects that choose among sampled "
+        "responses, and those made of a user's files, are not in this table. What is cut off has no weight in the KL.",
         "",
     ]
