@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from neuromod_core.calibrate import Cache, Calibration, Request, calibrate
-from neuromod_core.engine import dosed
+from neuromod_core.engine import best_path, dosed
 from neuromod_core.kernel.types import Json, file_digest
 from neuromod_core.models import LoadedModel, ModelSpec, load
 from neuromod_core.packs import Pack
@@ -99,7 +99,7 @@ def calibration(loaded: LoadedModel, packs: tuple[Pack, ...], places: Places) ->
 @contextmanager
 def room(plan: Plan | StudyConfig, loaded: LoadedModel, found: Calibration, texts: Library) -> Iterator[Room]:
     """Open the room in which cells of a study are administered; leaving it restores the model."""
-    with dosed(loaded) as session:
+    with dosed(loaded, best_path(loaded)) as session:
         yield Room(
             session=session,
             subject=found.subject,

@@ -90,9 +90,14 @@ def _seated(note: Tensor | None, slots: Tensor, new: Tensor, rows: int) -> Tenso
 
 
 def keep(cache: Cache, rows: Tensor, first: int, capacity: int) -> Cache:
-    """Return a copy of the rows at these indices without their first `first` slots, with room for `capacity` tokens."""
-    copy = reserve(len(cache.layers), capacity)
-    for old, new in zip(cache.layers, copy.layers, strict=True):
+    """Return the rows at these indices without their first `first` columns, with room for `capacity` tokens.
+
+    `cache` is used up: each layer is let go as soon as it is copied, so that two whole caches are never held.
+    """
+    kept = reserve(len(cache.layers), capacity)
+    for number, new in enumerate(kept.layers):
+        old = cache.layers[number]
         new.update(old.keys[rows, :, first:], old.values[rows, :, first:])
         new.notes = {name: note.index_select(0, rows) for name, note in old.notes.items()}
-    return copy
+        cache.layers[number] = ReservedLayer(0)
+    return kept

@@ -15,14 +15,15 @@ from torch import Tensor
 from neuromod_core.effects import Subject
 from neuromod_core.engine.cache import keep, like, reserve, seat
 from neuromod_core.engine.rows import Row, distinct, pad_left
-from neuromod_core.engine.sampling import draw
+from neuromod_core.engine.sampling import Drawn, draw
 from neuromod_core.engine.session import Hidden, Session
 from neuromod_core.kernel.rng import rng
-from neuromod_core.packs import bind
+from neuromod_core.packs import Binding, bind
 
 SLACK = 32  # columns of the cache beyond those held: how often it grows, and what nobody sees any more is dropped
 QUORUM = 8  # a refill waits until one slot in so many is free
 SHRINK = 0.75  # once nobody waits, a batch this empty is cut down to those who still write
+SLAB = 64  # slots whose tables over the vocabulary are held at a time
 READ_AT_ONCE = 8192  # prompt tokens in one forward pass: bounds memory
 
 
@@ -70,6 +71,7 @@ class Desk:
         self.stop = torch.tensor(sorted(session.model.stop_tokens), dtype=torch.long, device=self.device)
         self.width = int(self.length.max())
         self.slot_steps = 0
+        self.slabs: list[tuple[Tensor, Binding]] | None = None
         self.waiting = min(slots, len(rows))
         self._open(torch.arange(self.waiting, device=self.device))
 
@@ -101,7 +103,7 @@ class Desk:
             self._read(slots[mine], who[part], [prompts[number] for number in part], owner)
         end = self.cache.get_seq_length()
         self.pad = self.pad.index_copy(0, slots, end - self.length[who])
-        self.bound = self.binding.take(self.who)
+        self.bound, self.slabs = self.binding.take(self.who), None
         self.prompt = pad_left([self.prompts[row] for row in self.who.tolist()], self.device).known
 
     def _read(self, slots: Tensor, who: Tensor, prompts: Sequence[Sequence[int]], owner: Tensor) -> None:
@@ -124,12 +126,8 @@ class Desk:
 
     def choose(self) -> Tensor:
         """Draw the next token of every slot, (slots, 1), and note it where the slot is active."""
-        readout = self.session.read(self.hidden)
-        width = int(self.count.max())
-        history = self.tokens[self.who, :width]
-        edited = self.bound.edit_logits(readout.logits, self.count, history, self.prompt, readout.early)
         at = self.count.clamp(max=self.uniform.shape[1] - 1)
-        drawn = draw(edited, self.uniform[self.who, at])
+        drawn = self._draw(self.uniform[self.who, at])
         slots = self.active.nonzero()[:, 0]
         where = (self.who[slots], at[slots])
         self.tokens[where], self.logprob[where] = drawn.token[slots], drawn.logprob[slots]
@@ -139,6 +137,19 @@ class Desk:
         ended = torch.isin(drawn.token, self.stop) | (self.count >= self.limit[self.who])
         self.active = self.active & ~ended
         return drawn.token[:, None]
+
+    def _draw(self, uniform: Tensor) -> Drawn:
+        """Draw from every slot's distribution, a slab of slots at a time: tables over the vocabulary stay small."""
+        history = self.tokens[self.who, : int(self.count.max())]
+        if self.slabs is None:
+            parts = torch.split(torch.arange(len(self.who), device=self.device), SLAB)
+            self.slabs = [(part, self.bound.take(part)) for part in parts]
+        found = []
+        for part, bound in self.slabs:
+            read = self.session.read(self.hidden.at(part))
+            edited = bound.edit_logits(read.logits, self.count[part], history[part], self.prompt[part], read.early)
+            found.append(draw(edited, uniform[part]))
+        return Drawn(*(torch.cat(columns) for columns in zip(*found, strict=True)))
 
     def advance(self, token: Tensor) -> None:
         """Read the token of every slot, (slots, 1). Idle slots see themselves alone."""
@@ -165,6 +176,7 @@ class Desk:
         self.cache = keep(self.cache, slots, first, end - first + SLACK)
         self.who, self.count, self.active = self.who[slots], self.count[slots], self.active[slots]
         self.pad, self.prompt, self.bound = self.pad[slots] - first, self.prompt[slots], self.binding.take(self.who)
+        self.slabs = None
         return token[slots]
 
     def refill(self) -> None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Literal
 
 from neuromod_core.engine.attention import NAMES
 from neuromod_core.engine.fused import FusedSession, fuse
-from neuromod_core.engine.session import Session, on_block, on_router
+from neuromod_core.engine.session import Path, Session, on_block, on_router
 from neuromod_core.models import LoadedModel
-
-Path = Literal["library", "fused"]
 
 
 def best_path(model: LoadedModel) -> Path:

@@ -254,6 +254,7 @@ class FusedSession(Session):
     """A session on the fast path."""
 
     fused: Fused
+    path = "fused"
 
     def forward(
         self, tokens: Tensor, mask: Tensor, *, pad: Tensor, binding: Binding, start: Tensor, cache: Cache | None

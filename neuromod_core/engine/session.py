@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from neuromod_core.models import LoadedModel
 from neuromod_core.models.routing import route
 from neuromod_core.packs import Binding
 
+Path = Literal["library", "fused"]
 States = Tensor | tuple[Tensor, ...]
 Inputs = tuple[object, ...]
 ROUTED = "routed"
@@ -61,6 +63,7 @@ class Session:
     """A model that feels bindings: every forward pass names the rows' binding and where its tokens stand."""
 
     model: LoadedModel
+    path: ClassVar[Path] = "library"
 
     def forward(
         self, tokens: Tensor, mask: Tensor, *, pad: Tensor, binding: Binding, start: Tensor, cache: Cache | None

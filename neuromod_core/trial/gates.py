@@ -76,7 +76,7 @@ def reset_gate(room: Room, registration: Registration) -> Gate:
     before = (_weights(model), score(room.session, rows, texts, room.subject))
     packs = [pack_of(plan, Assignment("", arm.name, arm.members[0])) for arm in plan.arms if arm.members]
     dosed_rows = [replace(rows[0], pack=pack) for pack in packs]
-    with dosed(model) as inner:
+    with dosed(model, room.session.path) as inner:
         score(inner, dosed_rows, texts, room.subject)
         generate(inner, dosed_rows, room.subject, tokens=4)
     after = (_weights(model), score(room.session, rows, texts, room.subject))

@@ -1,0 +1,1 @@
+"""Paired timing. Results are written, never asserted."""
