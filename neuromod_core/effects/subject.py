@@ -5,6 +5,7 @@ Rows come first in every tensor. Positions count tokens from 0 and are negative 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
@@ -13,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuromod_core.kernel.errors import MissingVector, NotOnThisModel
+from neuromod_core.kernel.errors import MissingVector, NoSuchLayer, NotOnThisModel
 from neuromod_core.kernel.register import unknown
 from neuromod_core.kernel.rng import key_of, normal_at, uniform_at
 
 Window = Literal["both", "prompt", "response"]
+LIST_OF_HEADS = re.compile(r"\d+\.\d+(, ?\d+\.\d+)*")
 
 
 @dataclass(frozen=True)
@@ -107,17 +109,34 @@ class Subject:
         return self.vectors[name]
 
     def head_set(self, name: str) -> Tensor:
-        """Return the head set called `name`, (depth, heads) bool: "all", or a calibrated one.
+        """Return the head set called `name`, (depth, heads) bool: "all", a calibrated set, or a list of layer.head,
+        counted from 0, such as "17.3,18.6".
 
         Raises:
-            MissingVector: when there is none of that name, or it is empty.
+            MissingVector: when there is no set of that name, or it is empty.
+            NoSuchLayer: when a list names a head that the model does not have.
         """
+        if LIST_OF_HEADS.fullmatch(name):
+            return self._listed(name)
         if name == "all":
             return torch.ones(self.shape.depth, self.shape.heads, dtype=torch.bool)
         if name not in self.head_sets or not bool(self.head_sets[name].any()):
             known = ", ".join(sorted(key for key, value in self.head_sets.items() if bool(value.any()))) or "none"
             raise MissingVector(f"An effect asks for head set {name!r}; calibrated on {self.name}: {known}.")
         return self.head_sets[name]
+
+    def _listed(self, heads: str) -> Tensor:
+        depth, count = self.shape.depth, self.shape.heads
+        chosen = torch.zeros(depth, count, dtype=torch.bool)
+        for item in heads.split(","):
+            layer, head = map(int, item.strip().split("."))
+            if layer >= depth or head >= count:
+                raise NoSuchLayer(
+                    f"An effect asks for head {item.strip()}; {self.name} has layers 0 to {depth - 1} "
+                    f"of heads 0 to {count - 1}."
+                )
+            chosen[layer, head] = True
+        return chosen
 
     def lexicon(self, name: str) -> Tensor:
         """Return the token ids of the word list called `name`."""

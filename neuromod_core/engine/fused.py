@@ -61,12 +61,20 @@ class Projection:
         self.laid_out = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS) if self.laid_out else weight
 
-    def whole(self, states: Tensor) -> Tensor:
-        """Return the products side by side (..., sum of outputs)."""
+    def whole(self, states: Tensor, activation: str = "none") -> Tensor:
+        """Return the products side by side (..., sum of outputs), through "swish" or nothing."""
         if not self.laid_out:
-            return F.linear(states, self.weight, self.bias)
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(states, self.weight, self.bias, "none", [], "")
-        return product
+            product = F.linear(states, self.weight, self.bias)
+            return F.silu(product) if activation == "swish" else product
+        found: Tensor = torch.ops.mkldnn._linear_pointwise(states, self.weight, self.bias, activation, [], "")
+        return found
+
+    def times(self, states: Tensor, factor: Tensor) -> Tensor:
+        """Return the product (..., outputs), multiplied by `factor` before it is written down."""
+        if not self.laid_out:
+            return F.linear(states, self.weight, self.bias) * factor
+        found: Tensor = torch.ops.mkldnn._linear_pointwise.binary(states, factor, self.weight, self.bias, "mul")
+        return found
 
     def __call__(self, states: Tensor) -> tuple[Tensor, ...]:
         """Return the products of the modules."""
@@ -120,32 +128,36 @@ class Block:
     def __init__(self, layer: int, block: nn.Module, window: int | None) -> None:
         self.layer, self.window = layer, window
         self.norms = [Norm.of(block.get_submodule(name)) for name in ("input_layernorm", "post_attention_layernorm")]
-        self.qkv, self.out, self.wide, self.narrow = (
-            Projection(*(block.get_submodule(name) for name in names)) for names in (QKV, OUT, WIDE, NARROW)
+        self.qkv, self.out, self.gate, self.up, self.narrow = (
+            Projection(*(block.get_submodule(name) for name in names))
+            for names in (QKV, OUT, WIDE[:1], WIDE[1:], NARROW)
         )
         attention = block.get_submodule("self_attn")
         self.size, self.scale = int(attention.head_dim), float(attention.scaling)  # type: ignore[arg-type]
-        self.act = block.get_submodule("mlp.act_fn")
         parts = dict(attention.named_children())
         self.head_norms = [Norm.of(parts[name]) for name in ("q_norm", "k_norm") if name in parts]
 
-    def _edited(self, now: Pass, names: Sequence[str], entering: Tensor, outputs: Sequence[Tensor]) -> list[Tensor]:
+    def _edited(
+        self, binding: Binding, names: Sequence[str], entering: Tensor, outputs: Sequence[Tensor]
+    ) -> list[Tensor]:
         """Return the outputs of linear modules after the effects on them."""
         found = list(outputs)
-        for number, name in enumerate(names):
-            for effect, dose in now.binding.modules.get(f"model.layers.{self.layer}.{name}", ()):
-                path = f"model.layers.{self.layer}.{name}"
+        for number, path in enumerate(f"model.layers.{self.layer}.{name}" for name in names):
+            for effect, dose in binding.modules.get(path, ()):
                 found[number] = effect(path, entering, found[number], dose)
         return found
 
     def _heads(self, now: Pass, states: Tensor, turn: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Return query, key and value of new tokens (rows, heads, tokens, size), rotated."""
         query, key, value = (
-            part.view(*states.shape[:2], -1, self.size) for part in self._edited(now, QKV, states, self.qkv(states))
+            part.view(*states.shape[:2], -1, self.size)
+            for part in self._edited(now.binding, QKV, states, self.qkv(states))
         )
         if self.head_norms:
             query, key = self.head_norms[0](query), self.head_norms[1](key)
-        query, key = _rotate(query, *turn).transpose(1, 2), _rotate(key, *turn).transpose(1, 2)
+        heads = query.shape[2]
+        turned = _rotate(torch.cat([query, key], dim=2), *turn).transpose(1, 2)
+        query, key = turned[:, :heads], turned[:, heads:]
         if now.binding.gains is not None:
             query = query * now.binding.gains[:, self.layer, :, None, None].to(query.dtype)
         return query, key, value.transpose(1, 2)
@@ -182,14 +194,25 @@ class Block:
         if now.binding.gates is not None:
             output = output * now.binding.gates[:, self.layer, None, :, None].to(output.dtype)
         flat = output.reshape(*states.shape[:2], -1)
-        (added,) = self._edited(now, OUT, flat, self.out(flat))
+        (added,) = self._edited(now.binding, OUT, flat, self.out(flat))
         return added
+
+    def _inner(self, now: Pass, states: Tensor) -> Tensor:
+        """Return silu(gate) x up (rows, tokens, inner width); rows with effects on the two are computed once more."""
+        inner = self.up.times(states, self.gate.whole(states, "swish"))
+        paths = [f"model.layers.{self.layer}.{name}" for name in WIDE]
+        doses = [dose for path in paths for _, dose in now.binding.modules.get(path, ())]
+        if not doses:
+            return inner
+        rows = torch.stack([dose != 0 for dose in doses]).any(0).nonzero()[:, 0]
+        part = states[rows]
+        gate, up = self._edited(now.binding.take(rows), WIDE, part, (self.gate.whole(part), self.up.whole(part)))
+        return inner.index_copy(0, rows, F.silu(gate) * up)
 
     def mlp(self, now: Pass, states: Tensor) -> Tensor:
         """Return what the MLP of this block adds (rows, tokens, width)."""
-        gate, up = self._edited(now, WIDE, states, self.wide(states))
-        inner = self.act(gate) * up
-        (added,) = self._edited(now, NARROW, inner, self.narrow(inner))
+        inner = self._inner(now, states)
+        (added,) = self._edited(now.binding, NARROW, inner, self.narrow(inner))
         return added
 
     def __call__(self, now: Pass, entering: Tensor, view: View, turn: tuple[Tensor, Tensor], cache: Cache) -> Tensor:
@@ -203,7 +226,7 @@ class Fused:
     """A model whose blocks are laid out. Its weights are copies: a change of the model's own is not seen."""
 
     def __init__(self, model: LoadedModel) -> None:
-        if not model.anatomy.fused:
+        if not model.anatomy.fused or model.network.config.hidden_act != "silu":
             raise ModelError(f"The fast forward pass does not know the blocks of {model.name}.")
         self.model = model
         self.blocks = [Block(i, block, _window(model, i)) for i, block in enumerate(model.blocks)]

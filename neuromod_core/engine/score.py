@@ -83,14 +83,16 @@ def _continue(prefix: _Prefix, owners: Tensor, texts: Padded, *, responses: bool
     )
 
 
-def _batches(passes: int, texts: Sequence[Tokens], size: int) -> Iterator[tuple[Tensor, list[int]]]:
+def _batches(
+    passes: int, texts: Sequence[Tokens], size: int, device: torch.device
+) -> Iterator[tuple[Tensor, list[int]]]:
     """Yield (owners, text numbers) of at most `size` pairs: text by text, so that all arms meet in one batch, and texts
     of like length together, so that little is padding."""
     per = max(1, size // passes)
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
     for start in range(0, len(texts), per):
         numbers = [number for number in order[start : start + per] for _ in range(passes)]
-        yield torch.arange(passes).repeat(len(numbers) // passes), numbers
+        yield torch.arange(passes, device=device).repeat(len(numbers) // passes), numbers
 
 
 def _two_readings(
@@ -173,19 +175,22 @@ def score(
         raise DataError("A response to score is empty; the tokenizer gave no token for its text.")
     prefix = _read(session, rows, subject, responses=True)
     result = [[Likelihood(0, 0, 0)] * len(responses) for _ in rows]
-    for owners, numbers in _batches(prefix.binding.rows, responses, batch):
+    device = session.model.device
+    for owners, numbers in _batches(prefix.binding.rows, responses, batch, device):
         texts = [responses[number] for number in numbers]
-        padded = pad_right(texts, session.model.device)
-        read = pad_right([text[:-1] or text for text in texts], session.model.device)  # nothing follows the last token
+        padded = pad_right(texts, device)
+        read = pad_right([text[:-1] or text for text in texts], device)  # nothing follows the last token
         hidden = _continue(prefix, owners, read, responses=True)
-        sums = torch.zeros(len(texts)).double(), torch.zeros(len(texts), len(rows)).double()
+        sums = (
+            torch.zeros(len(texts), dtype=torch.float64, device=device),
+            torch.zeros(len(texts), len(rows), dtype=torch.float64, device=device),
+        )
         for first in (True, False):
             _add_likelihoods(prefix, hidden, padded, owners, first, sums, slab)
+        raw, expressed = (part.tolist() for part in sums)
         place, row_of = (part.tolist() for part in _followers(prefix, owners))
         for text, row in zip(place, row_of, strict=True):
-            result[row][numbers[text]] = Likelihood(
-                raw=float(sums[0][text]), expressed=float(sums[1][text, row]), tokens=len(texts[text])
-            )
+            result[row][numbers[text]] = Likelihood(raw[text], expressed[text][row], tokens=len(texts[text]))
     return result
 
 
@@ -208,7 +213,7 @@ def choose(
     prefix = _read(session, rows, subject, responses=False)
     result = [[Choice((), ())] * len(questions) for _ in rows]
     wanted = torch.tensor(list(answers), device=session.model.device)
-    for owners, numbers in _batches(prefix.binding.rows, questions, batch):
+    for owners, numbers in _batches(prefix.binding.rows, questions, batch, session.model.device):
         texts = [questions[number] for number in numbers]
         padded = pad_right(texts, session.model.device)
         hidden = _continue(prefix, owners, padded, responses=False)

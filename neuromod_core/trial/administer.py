@@ -186,7 +186,7 @@ def _story_line(room: Room, seat: Seat, story: Generation) -> Line:
 def story_lines(room: Room, seats: Sequence[Seat]) -> list[Line]:
     """Return one story per seat, all seats token by token through one batch."""
     rows = [_row(room, seat, room.prompter.story_prompt(seat.unit, seat.pack.system)) for seat in seats]
-    stories = generate(room.session, rows, room.subject, tokens=room.story_tokens)
+    stories = generate(room.session, rows, room.subject, tokens=room.story_tokens, slots=room.batch)
     return [_story_line(room, seat, story) for seat, story in zip(seats, stories, strict=True)]
 
 

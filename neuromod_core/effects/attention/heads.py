@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +11,7 @@ from torch import Tensor
 from neuromod_core.effects.base import EFFECTS, in_range
 from neuromod_core.effects.kinds import HeadEffect, QueryEffect
 from neuromod_core.effects.subject import Stream, Subject
-from neuromod_core.kernel.errors import NoSuchLayer, OutOfRange
 from neuromod_core.kernel.rng import rng
-
-HEADS = re.compile(r"\d+\.\d+(, ?\d+\.\d+)*")
 
 
 @EFFECTS.add("qk_score_scaling")
@@ -24,7 +20,8 @@ class QKScoreScaling(QueryEffect):
     """Sharpen (d > 0) or blunt (d < 0) the attention of a head set:  S' = span**d S  on its heads, others unchanged.
 
     Acts inside the attention function, after any query norm and rotary embedding, so that every architecture feels it.
-    `heads` names a calibrated set ("induction") or "all".  Source: Neuromod methodology; heads: Olsson et al. 2022.
+    `heads` names a calibrated set ("induction"), "all", or lists heads as "layer.head,layer.head".
+    Source: Neuromod methodology; heads: Olsson et al. 2022.
     """
 
     heads: str = "induction"
@@ -120,7 +117,7 @@ class HeadReweighting(HeadEffect):
 @EFFECTS.add("head_ablation")
 @dataclass(frozen=True, kw_only=True)
 class HeadAblation(HeadEffect):
-    """Silence named heads by degrees:  o'_h = (1 - d) o_h  for the heads listed as "layer.head,layer.head", from 0.
+    """Silence named heads by degrees:  o'_h = (1 - d) o_h  for the heads of a set, or of a list such as "17.3,18.6".
 
     For causal tests of heads that were found elsewhere; nothing is drawn.  Source: Michel, Levy & Neubig 2019.
     """
@@ -129,29 +126,11 @@ class HeadAblation(HeadEffect):
     doses = (0.0, 1.0)
     observable, moves = "head_gain", -1
 
-    def __post_init__(self) -> None:
-        if not HEADS.fullmatch(self.heads):
-            raise OutOfRange(f'head_ablation: heads is {self.heads!r}; allowed is a list such as "17.3,18.6".')
-
-    @property
-    def listed(self) -> tuple[tuple[int, int], ...]:
-        """The (layer, head) pairs."""
-        pairs = (item.split(".") for item in self.heads.split(","))
-        return tuple((int(layer), int(head)) for layer, head in pairs)
-
     def check(self, subject: Subject) -> None:
-        """Raise NoSuchLayer when the model has no such layer or head."""
+        """Raise MissingVector or NoSuchLayer when the model has no such set, layer or head."""
         super().check(subject)
-        depth, heads = subject.shape.depth, subject.shape.heads
-        for layer, head in self.listed:
-            if layer >= depth or head >= heads:
-                raise NoSuchLayer(
-                    f"head_ablation asks for head {layer}.{head}; {subject.name} has layers 0 to {depth - 1} "
-                    f"of heads 0 to {heads - 1}."
-                )
+        subject.head_set(self.heads)
 
     def gate(self, dose: Tensor, subject: Subject, streams: tuple[Stream, ...]) -> Tensor:
         """See `HeadEffect.gate`."""
-        layers, heads = torch.tensor(self.listed, device=dose.device).unbind(-1)
-        gates = dose.new_ones(len(dose), subject.shape.depth, subject.shape.heads)
-        return gates.index_put((torch.arange(len(dose), device=dose.device)[:, None], layers, heads), 1 - dose[:, None])
+        return torch.where(subject.head_set(self.heads).to(dose.device), 1 - dose[:, None, None], 1.0)
