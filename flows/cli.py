@@ -22,7 +22,6 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 
 from flows import commands
 from neuromod_core import __version__
-from neuromod_core.engine.pages import keep_pages
 from neuromod_core.kernel.errors import NeuromodError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
@@ -78,7 +77,6 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the one boundary at which an error the user can fix becomes one line and exit code 2."""
     given = parser().parse_args(arguments)
-    keep_pages()
     try:
         return commands.run(given, cache_folder())
     except NeuromodError as error:

@@ -14,6 +14,7 @@ import torch
 
 from neuromod_core.calibrate import Cache, Calibration, Request, calibrate
 from neuromod_core.engine import best_path, dosed
+from neuromod_core.engine.pages import keep_pages
 from neuromod_core.kernel.types import Json, file_digest
 from neuromod_core.models import LoadedModel, ModelSpec, load
 from neuromod_core.packs import Pack
@@ -72,7 +73,8 @@ def library(project: str) -> Library:
 
 @lru_cache(maxsize=1)
 def model(spec: ModelSpec, folder: str) -> LoadedModel:
-    """Return a model, loaded once per process."""
+    """Return a model, loaded once per process; from then on the process keeps its memory."""
+    keep_pages()
     return load(spec, Path(folder))
 
 

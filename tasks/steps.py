@@ -165,8 +165,9 @@ def shard(run: Run, number: int) -> None:
     registration = run.registration()
     with opened_room(run) as open_room:
         responses, generations = administer(open_room, seats_of(registration, number), progress.tick)
+        provenance = {**engine(run.places.project), "path": open_room.session.path}
     run.archive().commit_shard(
-        registration, number, responses=responses, generations=generations, provenance=engine(run.places.project)
+        registration, number, responses=responses, generations=generations, provenance=provenance
     )
 
 

@@ -9,16 +9,15 @@ TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # names of glibc's mallopt
 LARGEST = 2**31 - 1
 
 
-USUAL = {TRIM_THRESHOLD: 2**26, TOP_PAD: 2**17, MMAP_THRESHOLD: 2**25}  # where glibc's own adjustment settles
 KEPT = {TRIM_THRESHOLD: LARGEST, TOP_PAD: 2**26, MMAP_THRESHOLD: 2**30}
 
 
-def keep_pages(kept: bool = True) -> bool:
+def keep_pages() -> bool:
     """Tell the C library to reuse freed memory instead of returning it to the kernel; return whether it could be told.
 
     Tables over the vocabulary are tens of megabytes and live for a millisecond. By default glibc maps each anew, and
     the kernel clears every page of it. A process that only runs models is better off keeping them, at the price of a
-    peak that is never given back. `kept=False` goes back to what is usual.  Source: mallopt(3).
+    peak that is never given back.  Source: mallopt(3).
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -26,4 +25,4 @@ def keep_pages(kept: bool = True) -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:  # a C library without it
         return False
-    return all(mallopt(name, value) == 1 for name, value in (KEPT if kept else USUAL).items())
+    return all(mallopt(name, value) == 1 for name, value in KEPT.items())

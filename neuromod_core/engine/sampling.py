@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BLOCK = 256
+LEAST = -1e4  # a finite log of nothing: its exponential is 0
 
 
 class Drawn(NamedTuple):
@@ -29,8 +30,10 @@ def draw(logits: Tensor, uniform: Tensor) -> Drawn:
     uniform: (rows,) in [0, 1).  Tokens of probability 0 are never drawn.
     """
     rows, size = logits.shape
-    shifted = logits - logits.amax(-1, keepdim=True)
-    mass = F.pad(shifted.exp(), (0, -size % BLOCK)).view(rows, -1, BLOCK)
+    shifted = (logits - logits.amax(-1, keepdim=True)).clamp_(min=LEAST)
+    if size % BLOCK:
+        shifted = F.pad(shifted, (0, -size % BLOCK), value=LEAST)
+    mass = shifted.exp().view(rows, -1, BLOCK)
     blocks = mass.sum(-1)
     prefix = blocks.double().cumsum(-1)
     total = prefix[:, -1:]
@@ -42,7 +45,7 @@ def draw(logits: Tensor, uniform: Tensor) -> Drawn:
     within = torch.searchsorted(inner, torch.minimum(rest.clamp(min=0), last), right=True)
     token = block * BLOCK + within
     log_total = total[:, 0].log()
-    mean = (mass.view(rows, -1)[:, :size] * shifted.clamp(min=-1e4)).sum(-1).double() / total[:, 0]
+    mean = torch.bmm(mass.view(rows, 1, -1), shifted[..., None])[:, 0, 0].double() / total[:, 0]
     return Drawn(
         token[:, 0], (shifted.gather(-1, token)[:, 0].double() - log_total).float(), (log_total - mean).float()
     )
