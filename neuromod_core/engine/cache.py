@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import math
+import mmap
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 
+def _room(states: Tensor, capacity: int, *, grows: bool) -> Tensor:
+    """Return zeros (rows, kv heads, capacity, size) for states like these; columns ahead are read, with weight 0.
+
+    What grows is given pages of its own, outside the heap of the processor: it leaves no holes behind, and columns that
+    were never written take no memory.
+    """
+    shape = (*states.shape[:-2], capacity, states.shape[-1])
+    size = math.prod(shape) * states.element_size()
+    if not grows or states.device.type != "cpu" or not size:
+        return states.new_zeros(shape)
+    return torch.frombuffer(mmap.mmap(-1, size), dtype=states.dtype).view(shape)
+
+
 class ReservedLayer(DynamicLayer):  # type: ignore[misc]
     """Keys and values of one block, (rows, kv heads, capacity, head size), of which the first `length` are filled.
 
+    grows: whether it will be replaced by larger ones.
     notes: what effects must remember of the text so far (router logits of the last token, evicted keys), rows first.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, *, grows: bool = False) -> None:
         super().__init__()
-        self.capacity = capacity
+        self.capacity, self.grows = capacity, grows
         self.length = 0
         self.reserved: tuple[Tensor, Tensor] | None = None
         self.notes: dict[str, Tensor] = {}
@@ -27,11 +45,8 @@ class ReservedLayer(DynamicLayer):  # type: ignore[misc]
         start, self.length = self.length, self.length + key_states.shape[-2]
         if self.reserved is None:
             self.lazy_initialization(key_states, value_states)
-            room = (*key_states.shape[:-2], self.capacity)
-            self.reserved = (
-                key_states.new_zeros((*room, key_states.shape[-1])),  # columns ahead are read, with weight 0
-                value_states.new_zeros((*room, value_states.shape[-1])),
-            )
+            key, value = (_room(states, self.capacity, grows=self.grows) for states in (key_states, value_states))
+            self.reserved = (key, value)
         for store, states in zip(self.reserved, (key_states, value_states), strict=True):
             store[..., start : self.length, :] = states
         self.keys, self.values = (store[..., : self.length, :] for store in self.reserved)
@@ -42,9 +57,9 @@ class ReservedLayer(DynamicLayer):  # type: ignore[misc]
         return self.length
 
 
-def reserve(depth: int, capacity: int) -> Cache:
-    """Return an empty cache of `depth` blocks with room for `capacity` tokens a row."""
-    return Cache(layers=[ReservedLayer(capacity) for _ in range(depth)])
+def reserve(depth: int, capacity: int, *, grows: bool = False) -> Cache:
+    """Return an empty cache of `depth` blocks with room for `capacity` tokens a row; `grows`: until it is replaced."""
+    return Cache(layers=[ReservedLayer(capacity, grows=grows) for _ in range(depth)])
 
 
 def expand(cache: Cache, rows: Tensor, extra: int) -> Cache:
@@ -59,7 +74,7 @@ def expand(cache: Cache, rows: Tensor, extra: int) -> Cache:
 
 def like(cache: Cache, rows: int, length: int, capacity: int) -> Cache:
     """Return a cache of `rows` rows with heads as in `cache`: `length` columns of it count as held, and are empty."""
-    empty = reserve(len(cache.layers), capacity)
+    empty = reserve(len(cache.layers), capacity, grows=True)
     for old, new in zip(cache.layers, empty.layers, strict=True):
         shape = (rows, old.keys.shape[1], length)
         new.update(
@@ -90,14 +105,16 @@ def _seated(note: Tensor | None, slots: Tensor, new: Tensor, rows: int) -> Tenso
 
 
 def keep(cache: Cache, rows: Tensor, first: int, capacity: int) -> Cache:
-    """Return the rows at these indices without their first `first` columns, with room for `capacity` tokens.
+    """Return the rows at these (rising) indices without their first `first` columns, with room for `capacity` tokens.
 
     `cache` is used up: each layer is let go as soon as it is copied, so that two whole caches are never held.
     """
-    kept = reserve(len(cache.layers), capacity)
+    kept = reserve(len(cache.layers), capacity, grows=True)
     for number, new in enumerate(kept.layers):
         old = cache.layers[number]
-        new.update(old.keys[rows, :, first:], old.values[rows, :, first:])
-        new.notes = {name: note.index_select(0, rows) for name, note in old.notes.items()}
+        whole = len(rows) == len(old.keys)
+        parts = (states[:, :, first:] for states in (old.keys, old.values))
+        new.update(*(part if whole else part.index_select(0, rows) for part in parts))
+        new.notes = old.notes if whole else {name: note.index_select(0, rows) for name, note in old.notes.items()}
         cache.layers[number] = ReservedLayer(0)
     return kept
