@@ -1,6 +1,6 @@
 """How fast the engine is, beside transformers' `generate` on the same machine, in the same process, arms interleaved.
 
-    python -m benchmarks.engine [--quick] [--dtype bfloat16]
+    python benchmarks/engine.py [--quick] [--dtype bfloat16]
 
 Prints tables of ratios and writes benchmarks/results/engine.json and docs/pictures/engine.png. Figures depend on the
 machine; ratios travel better. Each arm must first pass the correctness gate; one that fails is listed as wrong, however
@@ -23,6 +23,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a script too
 
 from benchmarks.arms import NONE, ROOT, Arm, Bench
 from benchmarks.picture import draw
@@ -245,11 +247,43 @@ def shown(title: str, figures: Mapping[str, object]) -> None:
     OUT.print(table)
 
 
+def machine(bench: Bench) -> Figures:
+    """Return where the figures are from, and the rate of the processor's own product."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "dtype": str(bench.model.dtype).removeprefix("torch."),
+        "torch": torch.__version__,
+        "product GFLOP/s": product_rate(bench.model.dtype),
+    }
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def sections(quick: bool, dtype: str) -> Mapping[str, Callable[[Bench], Figures]]:
+    """Return the parts of the benchmark by name."""
+    blocks, tokens = (1, 8) if quick else (7, 32)
+    alone = {name: lambda _bench, name=name: in_a_fresh_process(name, dtype) for name in ALONE}
+    return {
+        "machine": machine,
+        "wrong": lambda _bench: gates(),
+        "batch 64": lambda bench: throughput(bench, blocks, tokens),
+        "curve": lambda bench: curve(bench, max(1, blocks - 4), tokens),
+        "scoring": scoring,
+        "slots": occupancy,
+        **alone,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few blocks: to see that it runs")
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
-    parser.add_argument("--section", choices=list(ALONE), help="one section, as a JSON line")
+    parser.add_argument("--only", action="append", help="measure this section anew and keep the others' figures")
+    parser.add_argument("--section", choices=list(ALONE), help="one section in this process, as a JSON line")
     given = parser.parse_args()
     if given.section != "generate in a process of its own":
         keep_pages()
@@ -257,33 +291,16 @@ def main() -> None:
     if given.section:
         print(json.dumps(ALONE[given.section](bench)))
         return
-    blocks, tokens = (1, 8) if given.quick else (7, 32)
-    rate = product_rate(bench.model.dtype)
-    results: dict[str, Figures] = {
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "threads": torch.get_num_threads(),
-            "dtype": given.dtype,
-            "product GFLOP/s": rate,
-            "torch": torch.__version__,
-        },
-        "wrong": gates(),
-        "batch 64": throughput(bench, blocks, tokens),
-        "curve": curve(bench, max(1, blocks - 4), tokens),
-        "scoring": scoring(bench),
-        "slots": occupancy(bench),
-    }
-    results["share of the product rate"] = {
-        "best batch": float(str(results["curve"]["GFLOP/s at the best batch"])) / rate
-    }
-    for section in ALONE:
-        results[section] = in_a_fresh_process(section, given.dtype)
-    for title, figures in results.items():
-        shown(title, figures)
-    folder = Path(__file__).parent / "results"
-    folder.mkdir(exist_ok=True)
-    (folder / "engine.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    draw(results["curve"], ROOT / "docs" / "pictures" / "engine.png")
+    file = Path(__file__).parent / "results" / "engine.json"
+    results = json.loads(file.read_text(encoding="utf-8")) if given.only and file.is_file() else {}
+    for name, measure in sections(given.quick, given.dtype).items():
+        if not given.only or name in given.only:
+            results[name] = {**measure(bench), "commit": _commit()}
+            shown(name, results[name])
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    if "curve" in results:
+        draw(results["curve"], ROOT / "docs" / "pictures" / "engine.png")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Steering libraries beside the engine: one vector for all rows, and a different vector for every row.
 
     pip install --no-deps repeng steering-vectors nnsight      # whichever of them
-    python -m benchmarks.peers
+    python benchmarks/peers.py
 
 A peer that is not installed, or does not run on this version of transformers, is listed with the reason. Each arm must
 first pass the gate: its vector moves the logits, a zero vector does not, and leaving restores the model. The engine and
@@ -12,13 +12,17 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import torch
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a script too
 
 from benchmarks.arms import ROOT, Arm, Bench
 from benchmarks.engine import CACHE, interleaved, ratio, shown

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from neuromod_core.packs import Dosed, Pack, bind
 from tests.conftest import subject_of
 from tests.laws.families import EXAMPLES
 
+ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = (
     "activation_additions",
     "attention_focus",
@@ -91,6 +94,14 @@ def test_at_least_sixty_effects_act_on_language_models_in_nine_families() -> Non
     lawful = [kind for kind in EFFECTS.values() if kind.family != "visual"]
     assert len(lawful) >= 60
     assert len({kind.family for kind in lawful}) >= 9
+
+
+def test_the_page_of_effects_is_of_this_register() -> None:
+    """Written by `neuromod effects --document`; its measurements are made by running, so only its contents are held."""
+    page = (ROOT / "docs" / "effects.md").read_text(encoding="utf-8")
+    lawful = [name for name, kind in EFFECTS.items() if kind.family != "visual"]
+    assert f"**{len(lawful)} effects in {len({EFFECTS[name].family for name in lawful})} families**" in page
+    assert [name for name in lawful if page.count(f"| `{name}` |") == 0] == []
 
 
 def test_heads_may_be_listed(subject: Subject) -> None:
