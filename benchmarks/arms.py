@@ -93,7 +93,7 @@ class Bench:
 
         return run
 
-    def library(self, count: int, tokens: int, **settings: object) -> Callable[[], torch.Tensor]:
+    def generate(self, count: int, tokens: int, **settings: object) -> Callable[[], torch.Tensor]:
         """Return the arm of transformers' own `generate`."""
         prompts, network = self.prompts(count), self.model.network
         width = max(map(len, prompts))
@@ -112,4 +112,4 @@ class Bench:
 
     def prior(self, tokens: int) -> Callable[[], torch.Tensor]:
         """Return the prior way: one row, no cache, repetition processors."""
-        return self.library(1, tokens, use_cache=False, repetition_penalty=1.1, no_repeat_ngram_size=2)
+        return self.generate(1, tokens, use_cache=False, repetition_penalty=1.1, no_repeat_ngram_size=2)

@@ -97,7 +97,7 @@ def gates() -> Figures:
 def best_settings(bench: Bench, tokens: int) -> dict[str, object]:
     """Return the settings of `generate` that are fastest here, of those that run on a CPU without compiling."""
     candidates: list[dict[str, object]] = [{}, {"cache_implementation": "static"}]
-    arms = {str(number): bench.library(64, tokens, **one) for number, one in enumerate(candidates)}
+    arms = {str(number): bench.generate(64, tokens, **one) for number, one in enumerate(candidates)}
     times = {name: min(seconds(arm) for _ in range(2)) for name, arm in arms.items()}
     return candidates[int(min(times, key=lambda name: times[name]))]
 
@@ -106,7 +106,7 @@ def throughput(bench: Bench, blocks: int, tokens: int) -> Figures:
     """Return the figures at batch 64: every arm, an A/A arm, and the prior way."""
     settings = best_settings(bench, 8)
     arms: dict[str, Arm] = {
-        "generate": bench.library(64, tokens, **settings),
+        "generate": bench.generate(64, tokens, **settings),
         "engine, no pack": bench.engine("none", 64, tokens),
         "engine, no pack, again": bench.engine("none", 64, tokens),
         "engine, one pack": bench.engine("one", 64, tokens),
@@ -149,7 +149,7 @@ def curve(bench: Bench, blocks: int, tokens: int) -> Figures:
             "engine, different packs": bench.engine("many", count, tokens),
         }
         if count <= 256:
-            arms["generate"] = bench.library(count, tokens)
+            arms["generate"] = bench.generate(count, tokens)
         times = interleaved(arms, blocks if count < 64 else 1)
         for name, found in times.items():
             points[name][count] = count * tokens / statistics.median(found)
@@ -174,7 +174,7 @@ def scoring(bench: Bench) -> Figures:
         with dosed(bench.model, "fused") as session:
             score(session, rows, items, bench.subject)
 
-    ask = bench.library(1, 8)
+    ask = bench.generate(1, 8)
     ask()
     one = statistics.median(seconds(ask) for _ in range(12))
     ours = min(seconds(read) for _ in range(2))
@@ -218,7 +218,7 @@ def growth(bench: Bench) -> Figures:
 
 def untouched(bench: Bench) -> Figures:
     """Return the rate of `generate` in a process of its own, where the C library keeps its own settings."""
-    arm = bench.library(64, 32)
+    arm = bench.generate(64, 32)
     arm()
     return {"tokens per second": 64 * 32 / statistics.median(seconds(arm) for _ in range(3))}
 

@@ -100,7 +100,7 @@ def _gate(bench: Bench, peer: Peer, vector: Tensor) -> str | None:
 
 
 def _arms(bench: Bench, peer: Peer, vectors: Tensor) -> Mapping[str, Arm]:
-    together, alone = bench.library(COUNT, TOKENS), bench.library(1, TOKENS)
+    together, alone = bench.generate(COUNT, TOKENS), bench.generate(1, TOKENS)
 
     def one() -> None:
         with peer.steered(bench, vectors[0]):  # type: ignore[attr-defined]
@@ -134,7 +134,7 @@ def main() -> None:
     bench = Bench.on(load(ModelSpec("smollm2-135m", "embedded", dtype="float32"), CACHE), CACHE)
     vectors = 20 * torch.randn(COUNT, bench.model.width, generator=torch.Generator().manual_seed(0))
     arms: dict[str, Arm] = {
-        "generate, undosed": bench.library(COUNT, TOKENS),
+        "generate, undosed": bench.generate(COUNT, TOKENS),
         "engine, undosed": bench.engine("none", COUNT, TOKENS),
         "engine, one vector": _engine(bench, many=False),
         f"engine, {COUNT} vectors": _engine(bench, many=True),

@@ -157,12 +157,16 @@ def _doctor(given: argparse.Namespace, cache: Path) -> int:
 
 def _effects(given: argparse.Namespace, cache: Path) -> int:
     if given.document:
+        if not Path(given.document).absolute().parent.is_dir():
+            raise ConfigError(f"There is no folder for {given.document}.")
         with progress.shown(ERR):
             text = document.effects_page(places_here("runs", None, cache=cache))
         Path(given.document).write_text(text, encoding="utf-8")
         print(f"wrote {given.document}")
         return 0
-    return _rows([asdict(one) for one in entries()], given.json)
+    shown = ("effect", "family", "doses", "architectures", "formula")
+    rows = [asdict(one) for one in entries()]
+    return _rows(rows if given.json else [{key: row[key] for key in shown} for row in rows], given.json)
 
 
 def _packs(given: argparse.Namespace, cache: Path) -> int:
