@@ -10,10 +10,17 @@ from neuromod_core.engine.fused import FusedSession, fuse
 from neuromod_core.engine.session import Path, Session, on_block, on_router
 from neuromod_core.models import LoadedModel
 
+LARGEST = 2 * 2**30  # bytes of weights that are held twice
+
 
 def best_path(model: LoadedModel) -> Path:
-    """Return the fastest path that knows the model."""
-    return "fused" if model.anatomy.fused else "library"
+    """Return the path that a study takes: "fused" where it is known, on a processor, for models of modest size.
+
+    The fused path lays out a second copy of the weights, which a large model cannot afford.
+    """
+    size = sum(parameter.numel() * parameter.element_size() for parameter in model.network.parameters())
+    fits = model.device.type == "cpu" and size <= LARGEST
+    return "fused" if model.anatomy.fused and fits else "library"
 
 
 @contextmanager

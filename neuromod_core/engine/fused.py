@@ -50,6 +50,14 @@ class Norm:
         return self.weight * (wide * scale).to(states.dtype)
 
 
+def _lays_out(weight: Tensor) -> bool:
+    """Return whether the processor's matrix kernels take weights of this kind laid out in advance."""
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    half = weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return weight.dtype == torch.float32 or bool(half)
+
+
 class Projection:
     """Linear modules that read the same states, as one product: (..., inputs) -> one tensor a module."""
 
@@ -58,7 +66,7 @@ class Projection:
         self.sizes = [len(weight) for weight in weights]  # type: ignore[arg-type]
         weight = torch.cat(weights).detach()  # type: ignore[arg-type]
         self.bias = None if biases[0] is None else torch.cat(biases).detach()  # type: ignore[arg-type]
-        self.laid_out = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        self.laid_out = _lays_out(weight)
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS) if self.laid_out else weight
 
     def whole(self, states: Tensor, activation: str = "none") -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 
 import pytest
 import torch
@@ -170,3 +171,26 @@ def test_empty_texts_are_refused(llama: LoadedModel) -> None:
     row = Row(PROMPTS[0], NONE, Stream(0, "u"))
     with dosed(llama) as session, pytest.raises(DataError, match="response to score is empty"):
         score(session, [row], [()], subject_of(llama))
+
+
+def test_a_large_model_is_not_held_twice(llama: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("neuromod_core.engine.dosed")  # the function of that name hides it
+    assert module.best_path(llama) == "fused"
+    monkeypatch.setattr(module, "LARGEST", 1000)
+    assert module.best_path(llama) == "library"
+
+
+def test_without_laid_out_weights_the_fused_pass_reads_the_same(
+    llama: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from neuromod_core.engine import fused
+    from tests.conftest import subject_of
+
+    rows = [Row(prompt, NONE, Stream(0, "u")) for prompt in PROMPTS]
+    found = []
+    for laid_out in (True, False):
+        if not laid_out:
+            monkeypatch.setattr(fused, "_lays_out", lambda _weight: False)
+        session = fused.FusedSession(llama, fused.Fused(llama))
+        found.append([value.raw for line in score(session, rows, TEXTS, subject_of(llama)) for value in line])
+    assert found[0] == pytest.approx(found[1], abs=2e-4)
