@@ -157,11 +157,13 @@ def curve(bench: Bench, blocks: int, tokens: int) -> Figures:
             ratios[count] = ratio(times["generate"], times["engine, no pack"])
     best = max(points["engine, no pack"], key=lambda count: points["engine, no pack"][count])
     work = _work(bench, best, tokens) / (best * tokens)
+    done = points["engine, no pack"][best] * work / 1e9
     return {
         "tokens per second": points,
         "no pack over generate": ratios,
         "best batch": best,
-        "GFLOP/s at the best batch": points["engine, no pack"][best] * work / 1e9,
+        "GFLOP/s at the best batch": done,
+        "share of the product rate": done / product_rate(bench.model.dtype),
     }
 
 

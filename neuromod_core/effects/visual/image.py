@@ -28,7 +28,7 @@ class Picture(ImageEffect):
 class ColorBias(Picture):
     """Pull colours towards a palette (d > 0) or away from it (d < 0):  colour' = colour + d share (palette - colour).
 
-    Source: published visual packs of the Neuromod prior art.
+    Source: visual packs published with neuromod-llm-poc (2026).
     """
 
     color_palette: str = "enhanced_natural"
@@ -50,7 +50,7 @@ class ColorBias(Picture):
 class StyleTransfer(Picture):
     """Pull texture towards a style (d > 0) or away from it (d < 0):  texture' = texture + d share (style - texture).
 
-    Source: published visual packs of the Neuromod prior art.
+    Source: visual packs published with neuromod-llm-poc (2026).
     """
 
     style: str = "organic_natural"
@@ -73,7 +73,7 @@ class StyleTransfer(Picture):
 class CompositionBias(Picture):
     """Pull the layout towards a scheme (d > 0) or away from it (d < 0):  layout' = layout + d share (scheme - layout).
 
-    Source: published visual packs of the Neuromod prior art.
+    Source: visual packs published with neuromod-llm-poc (2026).
     """
 
     composition_type: str = "natural_harmony"
@@ -94,7 +94,7 @@ class CompositionBias(Picture):
 class VisualEntropy(Picture):
     """Add detail and noise (d > 0) or take it away (d < 0):  image' = image + d share detail.
 
-    Source: published visual packs of the Neuromod prior art.
+    Source: visual packs published with neuromod-llm-poc (2026).
     """
 
     noise_level: float = 0.1
@@ -112,7 +112,7 @@ class VisualEntropy(Picture):
 class SynestheticMapping(Picture):
     """Let one sense set another (d > 0) or cut them apart (d < 0):  colour' = colour + d share map(sound).
 
-    Source: published visual packs of the Neuromod prior art.
+    Source: visual packs published with neuromod-llm-poc (2026).
     """
 
     color_sound_mapping: bool = True
@@ -127,7 +127,7 @@ class SynestheticMapping(Picture):
 class MotionBlur(Picture):
     """Smear along a direction:  image' = (1 - d trail) image + d trail blurred.
 
-    Source: published visual packs of the Neuromod prior art.
+    Source: visual packs published with neuromod-llm-poc (2026).
     """
 
     blur_direction: str = "flowing"
