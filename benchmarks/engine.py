@@ -260,9 +260,11 @@ def machine(bench: Bench) -> Figures:
     }
 
 
-def _commit() -> str:
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
+def commit_of() -> str:
+    """Return the commit of this checkout, and whether files differ from it."""
+    asked = (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain"])
+    head, changed = (subprocess.run(one, cwd=ROOT, check=True, capture_output=True, text=True).stdout for one in asked)
+    return head.strip() + (" with changes" if changed.strip() else "")
 
 
 def sections(quick: bool, dtype: str) -> Mapping[str, Callable[[Bench], Figures]]:
@@ -293,11 +295,11 @@ def main() -> None:
     if given.section:
         print(json.dumps(ALONE[given.section](bench)))
         return
-    file = Path(__file__).parent / "results" / "engine.json"
+    commit, file = commit_of(), Path(__file__).parent / "results" / "engine.json"
     results = json.loads(file.read_text(encoding="utf-8")) if given.only and file.is_file() else {}
     for name, measure in sections(given.quick, given.dtype).items():
         if not given.only or name in given.only:
-            results[name] = {**measure(bench), "commit": _commit()}
+            results[name] = {**measure(bench), "commit": commit}
             shown(name, results[name])
     file.parent.mkdir(exist_ok=True)
     file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -25,7 +25,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a script too
 
 from benchmarks.arms import ROOT, Arm, Bench
-from benchmarks.engine import CACHE, interleaved, ratio, shown
+from benchmarks.engine import CACHE, commit_of, interleaved, machine, ratio, shown
 from neuromod_core.effects import EFFECTS
 from neuromod_core.engine import dosed
 from neuromod_core.engine.decode import write
@@ -150,6 +150,7 @@ def main() -> None:
             arms |= _arms(bench, peer, vectors)
     times = interleaved(arms, BLOCKS)
     results: dict[str, dict[str, object]] = {
+        "machine": {**machine(bench), "commit": commit_of()},
         "peers": listed,
         "time over generate, undosed": {
             name: ratio(found, times["generate, undosed"]) for name, found in times.items()

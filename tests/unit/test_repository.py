@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -336,6 +337,20 @@ def test_a_service_that_dies_shows_its_last_words(clone: Path) -> None:
     done = shell(clone, "bash", "-c", 'source infra/service.sh; start x 1 / "$bin/serve"')
     assert done.returncode == 1
     assert "out of tea" in done.stderr
+
+
+# --------------------------------------------------------------------------------------------------------------- figures
+
+
+def test_the_speeds_in_the_readme_are_the_measured_ones() -> None:
+    figures = json.loads((ROOT / "benchmarks" / "results" / "engine.json").read_text("utf-8"))
+    said = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    batch, curve = figures["batch 64"], figures["curve"]
+    assert f"at {batch['64 packs over generate']:.1f} times the speed" in said
+    assert f"undosed rows at {batch['no pack over generate']:.1f} times" in said
+    assert f"({curve['no pack over generate']['256']:.1f} times at batch 256)" in said
+    assert f"at {batch['64 packs over the prior way']:.0f} times the way" in said
+    assert f"scored {figures['scoring']['speed-up']:.0f} times faster" in said
 
 
 # --------------------------------------------------------------------------------------------------------- contributing
