@@ -339,7 +339,7 @@ def test_a_service_that_dies_shows_its_last_words(clone: Path) -> None:
     assert "out of tea" in done.stderr
 
 
-# --------------------------------------------------------------------------------------------------------------- figures
+# -------------------------------------------------------------------------------------------------------------- figures
 
 
 def test_the_speeds_in_the_readme_are_the_measured_ones() -> None:
