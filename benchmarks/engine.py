@@ -297,12 +297,12 @@ def main() -> None:
         return
     commit, file = commit_of(), Path(__file__).parent / "results" / "engine.json"
     results = json.loads(file.read_text(encoding="utf-8")) if given.only and file.is_file() else {}
+    file.parent.mkdir(exist_ok=True)
     for name, measure in sections(given.quick, given.dtype).items():
         if not given.only or name in given.only:
             results[name] = {**measure(bench), "commit": commit}
             shown(name, results[name])
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+            file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     if "curve" in results:
         draw(results["curve"], ROOT / "docs" / "pictures" / "engine.png")
 

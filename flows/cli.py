@@ -56,6 +56,14 @@ def parser() -> argparse.ArgumentParser:
         ("unblind", "open a study's allocation, if its ledger permits it"),
     ):
         verb(name, text).add_argument("run", help="folder of the run, or 'latest'")
+    calibrate = verb(
+        "calibrate", "make a model's vectors and head sets and say what each is worth: calibrate model=..."
+    )
+    calibrate.add_argument("--concepts", metavar="A,B", help="only these contrast sets")
+    calibrate.add_argument("--method", default="mean_difference", help="how a direction is made of pairs")
+    calibrate.add_argument("--document", metavar="FOLDER", help="write vectors.md, heads.md and their pictures")
+    calibrate.add_argument("--ship", action="store_true", help="keep the calibration with the project")
+    calibrate.add_argument("--json", action="store_true", help="print JSON")
     doctor = verb("doctor", "check this machine: model, processor, storage, packs")
     doctor.add_argument("--json", action="store_true", help="print JSON")
     effects = verb("effects", "list the register of effects")
@@ -69,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
     inner.add_parser("show", help="one pack").add_argument("name")
     inner.add_parser("validate", help="check a pack file").add_argument("file")
     inner.add_parser("schema", help="the JSON schema of pack files")
-    for name in ("run", "plan", "register"):
+    for name in ("run", "plan", "register", "calibrate"):
         verbs.choices[name].add_argument("overrides", nargs="*", help="Hydra overrides: GROUP=CHOICE, KEY=VALUE")
     return top
 

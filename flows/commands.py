@@ -17,7 +17,7 @@ from neuromod_core.kernel.errors import ConfigError
 from neuromod_core.kernel.types import digest, plain
 from neuromod_core.packs import load_pack, schema
 from neuromod_core.report.effects import entries
-from tasks import document, lab, looks, progress, steps
+from tasks import calibrating, document, lab, looks, progress, steps
 from tasks.lab import Run
 
 OUT, ERR = Console(soft_wrap=True), Console(stderr=True)
@@ -32,6 +32,7 @@ def run(given: argparse.Namespace, cache: Path) -> int:
         "verify": _verify,
         "unblind": _unblind,
         "doctor": _doctor,
+        "calibrate": _calibrate,
         "effects": _effects,
         "packs": _packs,
     }
@@ -153,6 +154,24 @@ def _unblind(given: argparse.Namespace, cache: Path) -> int:
 
 def _doctor(given: argparse.Namespace, cache: Path) -> int:
     return _rows(looks.doctor(places_here("runs", None, cache=cache)), given.json)
+
+
+def _calibrate(given: argparse.Namespace, cache: Path) -> int:
+    chosen = settings(given.overrides)
+    places = chosen.places(cache)
+    known = calibrating.concepts_of(places)
+    concepts = known if given.concepts is None else tuple(given.concepts.split(","))
+    folder = None if given.document is None else Path(given.document)
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(f"There is no folder {folder} to write the pages to.")
+    with progress.shown(ERR):
+        found = calibrating.evidence(chosen.config().model, places, concepts, given.method)
+        calibrating.write_cards(found, Path(places.runs) / "calibration" / found.name)
+        if folder is not None:
+            calibrating.document(found, places, folder)
+    if given.ship:
+        print(f"shipped {calibrating.ship(found)} files in datasets/calibration")
+    return _rows([calibrating.row(card) for card in found.evidence.cards], given.json)
 
 
 def _effects(given: argparse.Namespace, cache: Path) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -13,7 +13,10 @@ from pathlib import Path
 import torch
 
 from neuromod_core.calibrate import Cache, Calibration, Request, calibrate
-from neuromod_core.engine import best_path, dosed
+from neuromod_core.calibrate.dose import Matched
+from neuromod_core.calibrate.units import units as kl_units_of
+from neuromod_core.calibrate.vectors import DEFAULT
+from neuromod_core.engine import Session, best_path, dosed
 from neuromod_core.engine.pages import keep_pages
 from neuromod_core.kernel.types import Json, file_digest
 from neuromod_core.models import LoadedModel, ModelSpec, load
@@ -25,6 +28,7 @@ from neuromod_core.trial.config import StudyConfig
 from neuromod_core.trial.library import Library, load_library
 from neuromod_core.trial.plan import Plan, Registration, parse_registration
 from neuromod_core.trial.prompts import Prompter
+from neuromod_core.trial.register import Units
 from tasks import progress
 
 
@@ -91,11 +95,30 @@ def spec_of(plan: Plan) -> ModelSpec:
     )
 
 
+def kept(places: Places) -> Cache:
+    """Return where calibrations are kept: this user's cache, and what ships with the project."""
+    return Cache(Path(places.cache) / "calibration", Path(places.project) / "datasets" / "calibration")
+
+
+def asked(places: Places, concepts: tuple[str, ...], lexicons: tuple[str, ...] = (), method: str = DEFAULT) -> Request:
+    """Return what to calibrate, with the project's texts."""
+    texts = library(places.project)
+    return Request(concepts, lexicons, texts.contrast, texts.lexicon, texts.neutral(), method)
+
+
 def calibration(loaded: LoadedModel, packs: tuple[Pack, ...], places: Places) -> Calibration:
     """Return what packs need of the model's calibration, from the cache where it is there."""
-    texts, (concepts, lexicons) = library(places.project), Request.names(packs)
-    request = Request(concepts, lexicons, texts.contrast, texts.lexicon, texts.neutral())
-    return calibrate(loaded, request, Cache(Path(places.cache) / "calibration"), tick=progress.say)
+    return calibrate(loaded, asked(places, *Request.names(packs)), kept(places), tick=progress.say)
+
+
+def units(session: Session, found: Calibration, places: Places) -> Units:
+    """Return a function that gives the KL units of packs, from the cache where they are there."""
+
+    def solve(packs: Sequence[Pack]) -> Sequence[Matched | None]:
+        progress.stage("KL units of packs")
+        return kl_units_of(session, packs, library(places.project).neutral(), found, kept(places))
+
+    return solve
 
 
 @contextmanager

@@ -31,10 +31,18 @@ from neuromod_core.trial.config import StudyConfig
 from neuromod_core.trial.control import positive_control
 from neuromod_core.trial.gates import before_first_cell
 from neuromod_core.trial.plan import Plan
-from neuromod_core.trial.register import ENTROPY_TEXTS, Readiness, matched_doses, predicted, register
+from neuromod_core.trial.register import (
+    ENTROPY_TEXTS,
+    Readiness,
+    given,
+    kl_factors,
+    matched_doses,
+    predicted,
+    register,
+)
 from neuromod_core.trial.verify import verify
 from tasks import progress
-from tasks.lab import Places, Run, calibration, engine, library, model, room, spec_of
+from tasks.lab import Places, Run, calibration, engine, library, model, room, spec_of, units
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -114,13 +122,15 @@ def ready(config: StudyConfig, places: Places) -> Readiness:
     packs = tuple(texts.pack(name) for name in config.arms)
     found = calibration(loaded, packs, places)
     with room(config, loaded, found, texts) as open_room:
+        factors = kl_factors(packs, units(open_room.session, found, places))
         progress.say("entropy placebo")
         neutral = _texts(loaded, texts.neutral())
         matched = predicted(config, texts) if any(pack.match for pack in packs) else []
-        doses = matched_doses(open_room.session, found.subject, matched, dose=config.dose, texts=neutral)
+        dosed = [given(pack, factors, config.dose) for pack in matched]
+        doses = matched_doses(open_room.session, found.subject, dosed, texts=neutral)
         progress.stage("positive control")
         controls = positive_control(open_room, texts, controlled(config, packs), pilots=config.pilot_units)
-    return Readiness(found.fingerprint, doses, controls)
+    return Readiness(found.fingerprint, factors, doses, controls)
 
 
 @step("register")

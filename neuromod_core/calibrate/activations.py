@@ -37,8 +37,9 @@ def streams(model: LoadedModel, texts: Sequence[Sequence[int]], reduce: Callable
     reduce: from states (rows, tokens, width) and mask (rows, tokens) to (rows, ...).
     """
     parts: list[Tensor] = []
+    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))  # so that little is padding
     for start in range(0, len(texts), BATCH):
-        batch = pad_right(texts[start : start + BATCH], model.device)
+        batch = pad_right([texts[number] for number in order[start : start + BATCH]], model.device)
         caught: list[Tensor] = []
 
         def catch(_module: object, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
@@ -52,17 +53,22 @@ def streams(model: LoadedModel, texts: Sequence[Sequence[int]], reduce: Callable
             for handle in handles:
                 handle.remove()
         parts.append(torch.stack(caught, dim=1).cpu())
-    return torch.cat(parts)
+    found = torch.cat(parts)
+    return torch.empty_like(found).index_copy_(0, torch.tensor(order), found)
 
 
-def mean_after(skip: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return a reduction: the mean state (rows, width) over real tokens after the first `skip`."""
+def mean_and_last(skip: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a reduction: the mean state over real tokens after the first `skip`, and the state at the last one.
+
+    To (rows, 2, width), from texts padded on the right.
+    """
 
     def reduce(states: Tensor, mask: Tensor) -> Tensor:
         counted = mask.clone()
         counted[:, :skip] = False
-        mean: Tensor = (states * counted[..., None]).sum(1) / counted.sum(1, keepdim=True)
-        return mean
+        mean = (states * counted[..., None]).sum(1) / counted.sum(1, keepdim=True)
+        last = states[torch.arange(len(states), device=states.device), mask.sum(1) - 1]
+        return torch.stack([mean, last], dim=1)
 
     return reduce
 

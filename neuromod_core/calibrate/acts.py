@@ -12,14 +12,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from neuromod_core.effects import Effect, Stage, Stream, Subject
+from neuromod_core.calibrate.reading import BATCH, Given, divergence, entropy, read
+from neuromod_core.effects import Effect, Stage, Subject
 from neuromod_core.effects.kinds import WeightEffect
 from neuromod_core.effects.subject import Place
-from neuromod_core.engine.rows import Row, pad_left
 from neuromod_core.engine.session import Session
-from neuromod_core.packs import Dosed, Pack, bind
-
-BATCH = 24
+from neuromod_core.packs import Dosed, Pack
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,39 +63,24 @@ def _probed(pack: Pack, probe: Weights) -> Pack:
 
 
 def _read(
-    session: Session, packs: Sequence[Pack], prompt: tuple[int, ...], text: Sequence[int], subject: Subject
+    session: Session, packs: Sequence[Pack], prompt: tuple[int, ...], text: tuple[int, ...], subject: Subject
 ) -> Iterator[Reading]:
     """Yield how each pack reads `text` after `prompt`."""
-    device, probe = session.model.device, Weights()
-    rows = [Row(prompt, _probed(pack, probe), Stream(0, "act")) for pack in packs]
-    prompts = [row.reads(subject) for row in rows]
-    padded = pad_left([(*prompt, *text) for prompt in prompts], device)
-    start = torch.tensor([len(prompt) for prompt in prompts], device=device)
-    binding = bind([row.pack for row in rows], [row.stream for row in rows], subject, device=device)
-    hidden = session.forward(padded.tokens, padded.mask, pad=padded.pad, binding=binding, start=start, cache=None)
-    attention = torch.stack(probe.seen, dim=1) if probe.seen else torch.empty(len(rows), 0)
-    known, index = pad_left(prompts, device).known, torch.arange(len(text), device=device)
-    history = torch.where(index[None, :] < index[:, None], torch.tensor(list(text), device=device)[None, :], -1)
-    for row in range(len(rows)):
-        columns = padded.pad[row] + start[row] - 1 + index
-        read = session.read(hidden.at(row, columns))
-        one = binding.take([row] * len(text))
-        edited = one.edit_logits(read.logits, index, history, known[row].expand(len(text), -1), read.early)
-        yield Reading(edited.log_softmax(-1), attention[row, ..., columns, int(padded.pad[row]) :])
+    probe = Weights()
+    given = [Given(_probed(pack, probe), prompt, text) for pack in packs]
+    attention: Tensor | None = None
+    for row, one in enumerate(read(session, given, subject)):
+        if attention is None:
+            attention = torch.stack(probe.seen, dim=1) if probe.seen else torch.empty(len(packs), 0)
+        yield Reading(one.logprob, attention[row, ..., one.columns, one.pad :])
 
 
 def _compare(dosed: Reading, plain: Reading) -> tuple[float, float, float | None]:
-    terms = dosed.logprob.exp() * (dosed.logprob - plain.logprob)
-    kl = float(terms.nan_to_num(0.0).sum(-1).mean())
-    entropy = float((_entropy(dosed.logprob) - _entropy(plain.logprob)).mean())
+    kl = float(divergence(dosed.logprob, plain.logprob).mean())
+    change = float((entropy(dosed.logprob) - entropy(plain.logprob)).mean())
     if dosed.attention.shape != plain.attention.shape or dosed.attention.numel() == 0:
-        return kl, entropy, None
-    return kl, entropy, float((dosed.attention - plain.attention).abs().sum(-1).mean() / 2)
-
-
-def _entropy(logprob: Tensor) -> Tensor:
-    entropy: Tensor = torch.special.entr(logprob.exp()).sum(-1)
-    return entropy
+        return kl, change, None
+    return kl, change, float((dosed.attention - plain.attention).abs().sum(-1).mean() / 2)
 
 
 @torch.inference_mode()
@@ -114,7 +97,7 @@ def acts(
     sums: list[list[tuple[float, float, float | None]]] = [[] for _ in packs]
     for text in texts:
         half = len(text) // 2
-        prompt, rest = tuple(text[:half]), list(text[half:])
+        prompt, rest = tuple(text[:half]), tuple(text[half:])
         (plain,) = _read(session, [none], prompt, rest, subject)
         for first in range(0, len(packs), BATCH):
             part = packs[first : first + BATCH]

@@ -10,7 +10,7 @@ from pathlib import Path
 from neuromod_core.kernel.errors import CalibrationError
 from neuromod_core.kernel.register import unknown
 
-FEWEST_PAIRS, FEWEST_TOPICS = 60, 12
+FEWEST_PAIRS, FEWEST_TOPICS = 100, 12
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def load_contrast(folder: Path, concept: str) -> tuple[Pair, ...]:
 
     Raises:
         UnknownName: when there is no set of that name.
-        CalibrationError: for a malformed, repeated or one-sided pair, or fewer than 60 pairs or 12 topics.
+        CalibrationError: for a malformed, repeated or one-sided pair, or fewer than 100 pairs or 12 topics.
     """
     path = folder / f"{concept}.jsonl"
     if not path.is_file():

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
-from neuromod_core.calibrate.activations import mean_after, opening, stream_norms, streams, tokens_of
-from neuromod_core.calibrate.contrast import load_contrast
+from neuromod_core.calibrate.activations import mean_and_last, opening, stream_norms, streams, tokens_of
+from neuromod_core.calibrate.causal import Causal
+from neuromod_core.calibrate.contrast import Pair, load_contrast
 from neuromod_core.calibrate.heads import THRESHOLD, head_scores, split_half
 from neuromod_core.calibrate.keep import Cache
-from neuromod_core.calibrate.vectors import Card, Direction, fit
+from neuromod_core.calibrate.methods import Array
+from neuromod_core.calibrate.vectors import DEFAULT, Card, Direction, fit
 from neuromod_core.effects import Shape, Subject, Vector
 from neuromod_core.kernel.errors import CalibrationError
-from neuromod_core.kernel.types import digest, plain
+from neuromod_core.kernel.types import Json, digest, plain
 from neuromod_core.models import LoadedModel
 from neuromod_core.packs import Pack
 
-METHOD = 2  # of extraction; raise it when the numbers change
+METHOD = 3  # of extraction; raise it when the numbers change
+PARTS = ("vectors", "vector", "shuffled", "without")  # arrays of a direction
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Request:
     contrast: Path
     lexicon: Path
     neutral: tuple[str, ...]
+    method: str = DEFAULT
 
     @staticmethod
     def names(packs: Sequence[Pack]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -62,36 +67,76 @@ class Calibration:
 
 def _norms(model: LoadedModel, request: Request, cache: Cache) -> Tensor:
     key = digest(["norms", METHOD, model.fingerprint, list(request.neutral)])
-    if (kept := cache.read(key)) is None:
+    if (kept := cache.read("norms", key)) is None:
         norms = stream_norms(model, [tokens_of(model, text) for text in request.neutral])
-        cache.write(key, {"norms": norms.numpy()}, {})
+        cache.write("norms", key, {"norms": norms.numpy()}, {})
         return _norms(model, request, cache)
     return torch.from_numpy(kept[0]["norms"])
 
 
-def _vector(model: LoadedModel, concept: str, request: Request, cache: Cache) -> tuple[Card, Direction]:
+def observed(model: LoadedModel, pairs: Sequence[Pair]) -> tuple[Array, Array]:
+    """Return states (pairs, 2, layers, width) of pairs of sentences: averaged over the sentence, and at its last token.
+
+    Each sentence is read as the opening of a turn of the model, whose tokens are not counted.
+    """
+    head = opening(model)
+    texts = [head + tokens_of(model, text) for pair in pairs for text in (pair.positive, pair.negative)]
+    states = streams(model, texts, mean_and_last(len(head))).numpy()
+    both = states.reshape(len(pairs), 2, *states.shape[1:])
+    return both[..., 0, :], both[..., 1, :]
+
+
+def vector_key(model: LoadedModel, concept: str, pairs: Sequence[Pair], method: str) -> str:
+    """Return the fingerprint of all that a vector depends on."""
+    return digest(["vector", METHOD, model.fingerprint, concept, method, plain(pairs)])
+
+
+def vector(
+    model: LoadedModel, concept: str, request: Request, cache: Cache, states: tuple[Array, Array] | None = None
+) -> tuple[Card, Direction]:
+    """Return the card and the direction of a concept, from the cache where they are there.
+
+    states: what `observed` gives, where it is known already.
+    """
     pairs = load_contrast(request.contrast, concept)
-    key = digest(["vector", METHOD, model.fingerprint, concept, plain(pairs)])
-    if (kept := cache.read(key)) is None:
-        head = opening(model)
-        texts = [head + tokens_of(model, text) for pair in pairs for text in (pair.positive, pair.negative)]
-        states = streams(model, texts, mean_after(len(head))).numpy()
-        card, found = fit(concept, states.reshape(len(pairs), 2, *states.shape[1:]), [pair.topic for pair in pairs])
-        facts = plain(card)
-        if not isinstance(facts, dict):
-            raise TypeError("a card is a mapping")
-        arrays = {"vector": found.vector, "shuffled": found.shuffled, "midpoint": np.array([found.midpoint])}
-        cache.write(key, {name: array.astype(np.float32) for name, array in arrays.items()}, facts)
-        return _vector(model, concept, request, cache)
+    key = vector_key(model, concept, pairs, request.method)
+    label = f"vector-{concept}"
+    if (kept := cache.read(label, key)) is None:
+        mean, last = states or observed(model, pairs)
+        card, found = fit(concept, mean, [pair.topic for pair in pairs], last=last, method=request.method)
+        arrays = {name: np.asarray(getattr(found, name), dtype=np.float32) for name in PARTS}
+        cache.write(label, key, arrays | {"midpoint": np.array([found.midpoint], dtype=np.float32)}, facts_of(card))
+        return vector(model, concept, request, cache)
     parts, facts = kept
-    return Card(**facts), Direction(parts["vector"], parts["shuffled"], float(parts["midpoint"][0]))  # type: ignore[arg-type]
+    known: dict[str, Array] = {name: np.asarray(parts[name], dtype=np.float64) for name in PARTS}
+    return TypeAdapter(Card).validate_python(facts), Direction(**known, midpoint=float(parts["midpoint"][0]))
+
+
+def causal_key(model: LoadedModel, concept: str, request: Request) -> str:
+    """Return the fingerprint of all that the causal check of a concept depends on."""
+    pairs = load_contrast(request.contrast, concept)
+    return digest(["causal", vector_key(model, concept, pairs, request.method), list(request.neutral)])
+
+
+def kept_causal(model: LoadedModel, concept: str, request: Request, cache: Cache) -> Causal | None:
+    """Return what the causal check of a concept found, None where it was not made."""
+    kept = cache.read(f"causal-{concept}", causal_key(model, concept, request))
+    return None if kept is None else TypeAdapter(Causal).validate_python(kept[1])
+
+
+def facts_of(value: object) -> dict[str, Json]:
+    """Return a frozen value as JSON, to be kept beside arrays."""
+    facts = plain(value)
+    if not isinstance(facts, dict):
+        raise TypeError(f"{type(value).__name__} is not a record")
+    return facts
 
 
 def _heads(model: LoadedModel, cache: Cache) -> dict[str, Tensor]:
     key = digest(["heads", METHOD, model.fingerprint])
-    if (kept := cache.read(key)) is None:
+    if (kept := cache.read("heads", key)) is None:
         scores = {name: found.contiguous().numpy() for name, found in head_scores(model).items()}
-        cache.write(key, scores, {})
+        cache.write("heads", key, scores, {})
         return _heads(model, cache)
     return {name: torch.from_numpy(scores) for name, scores in sorted(kept[0].items())}
 
@@ -108,15 +153,16 @@ def _lexicon(model: LoadedModel, folder: Path, name: str) -> Tensor:
     return torch.tensor(single)
 
 
-def _calibrated(card: Card, found: Direction, stream_norm: float) -> Vector:
+def calibrated(card: Card, found: Direction, stream_norm: float) -> Vector:
+    """Return a vector as effects use it."""
     return Vector(
         name=card.concept,
         layer=card.layer,
-        direction=torch.from_numpy(found.vector),
+        direction=torch.from_numpy(found.vector.astype(np.float32)),
         stream_norm=stream_norm,
         valid=card.valid,
         midpoint=found.midpoint,
-        shuffled=torch.from_numpy(found.shuffled),
+        shuffled=torch.from_numpy(found.shuffled.astype(np.float32)),
     )
 
 
@@ -147,22 +193,23 @@ def calibrate(
     fitted = []
     for concept in request.concepts:
         tick(f"vector: {concept}")
-        fitted.append(_vector(model, concept, request, cache))
+        card, found = vector(model, concept, request, cache)
+        fitted.append((replace(card, causal=kept_causal(model, concept, request, cache)), found))
     tick("head sets")
     heads = _heads(model, cache)
     subject = Subject(
         name=model.name,
         shape=shape_of(model),
-        vectors={card.concept: _calibrated(card, found, float(norms[card.layer])) for card, found in fitted},
+        vectors={card.concept: calibrated(card, found, float(norms[card.layer])) for card, found in fitted},
         head_sets={name: scores.mean(-1) >= THRESHOLD for name, scores in heads.items()},
         lexicons={name: _lexicon(model, request.lexicon, name) for name in request.lexicons},
         stream_norms=norms,
         reader=model,
     )
-    cards, induction = tuple(card for card, _ in fitted), heads["induction"]
-    vectors = [[found.vector.tolist(), found.shuffled.tolist(), found.midpoint] for _, found in fitted]
+    induction = heads["induction"]
+    vectors = [[card.layer, found.vector.tolist(), found.shuffled.tolist(), found.midpoint] for card, found in fitted]
     means = {name: scores.mean(-1).tolist() for name, scores in heads.items()}
-    contents = [norms.tolist(), vectors, plain(cards), means]
+    fingerprint = digest([METHOD, model.fingerprint, norms.tolist(), vectors, means])
     return Calibration(
-        subject, cards, induction.mean(-1), split_half(induction), digest([METHOD, model.fingerprint, contents])
+        subject, tuple(card for card, _ in fitted), induction.mean(-1), split_half(induction), fingerprint
     )

@@ -3,13 +3,14 @@
 This package knows no model, token, pack or arm. Its scales are study-specific indices, without norms from people.
 """
 
-from neuromod_core.instruments.hygiene import Leak, forbidden_words, leaks, ngrams, shared_ngrams, words
+from neuromod_core.instruments.hygiene import Leak, forbidden_words, is_negated, leaks, ngrams, shared_ngrams, words
 from neuromod_core.instruments.load import (
     load_frames,
     load_openers,
     load_passages,
     load_scale,
     load_scales,
+    load_validity,
     load_vignettes,
 )
 from neuromod_core.instruments.options import Order, levels
@@ -30,9 +31,22 @@ from neuromod_core.instruments.scoring import (
     statement_contrast,
     statement_score,
 )
-from neuromod_core.instruments.texts import Frames, Item, Opener, Passage, Scale, State, Subscale, Vignette
+from neuromod_core.instruments.texts import (
+    Check,
+    Frames,
+    Item,
+    Opener,
+    Passage,
+    Scale,
+    Source,
+    State,
+    Subscale,
+    Vignette,
+    Wording,
+)
 
 __all__ = [
+    "Check",
     "Frames",
     "Item",
     "ItemScore",
@@ -45,10 +59,13 @@ __all__ = [
     "Prompt",
     "Scale",
     "Score",
+    "Source",
     "State",
     "Subscale",
     "Vignette",
+    "Wording",
     "forbidden_words",
+    "is_negated",
     "leaks",
     "legend",
     "levels",
@@ -57,6 +74,7 @@ __all__ = [
     "load_passages",
     "load_scale",
     "load_scales",
+    "load_validity",
     "load_vignettes",
     "ngrams",
     "option_expected",

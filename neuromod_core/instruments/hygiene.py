@@ -16,6 +16,12 @@ from neuromod_core.instruments.records import Record, read_headed_yaml
 from neuromod_core.kernel.errors import OutOfRange
 
 Texts: TypeAlias = tuple[str, ...] | list[str]
+NEGATION = re.compile(
+    r"\b(no|not|nothing|nobody|nowhere|never|neither|nor|cannot|\w+n['\u2019]t|unable|without|hardly|scarcely|barely|rarely"
+    r"|lack|lacks|lacking|lose|loses|lost|fail|fails|failing)\b",
+    re.IGNORECASE,
+)
+"""Words of negation or lack."""
 _WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 
 
@@ -34,6 +40,15 @@ def words(text: str) -> tuple[str, ...]:
     ('half', 'open', 'the', "neighbour's", '2', 'gates')
     """
     return tuple(word.lower() for word in _WORD.findall(text))
+
+
+def is_negated(text: str) -> bool:
+    """Return whether `text` is negatively worded: it has a word of negation or lack.
+
+    >>> is_negated("Nothing moves."), is_negated("It doesn't move."), is_negated("All is still.")
+    (True, True, False)
+    """
+    return NEGATION.search(text) is not None
 
 
 def forbidden_words(path: Path, *groups: str) -> tuple[str, ...]:

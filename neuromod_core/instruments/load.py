@@ -6,16 +6,33 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from neuromod_core.instruments.records import (
+    HEADER,
     Record,
     first_repeat,
     read_headed_jsonl,
     read_headed_yaml,
     read_yaml,
 )
-from neuromod_core.instruments.texts import Frames, Item, Opener, Passage, Scale, State, Subscale, Vignette
+from neuromod_core.instruments.texts import (
+    Check,
+    Frames,
+    Item,
+    Opener,
+    Passage,
+    Scale,
+    Source,
+    State,
+    Subscale,
+    Vignette,
+    Wording,
+)
 from neuromod_core.kernel.errors import InstrumentError
 
-KINDS = ("scale", "frames", "hygiene")
+KINDS = ("scale", "frames", "hygiene", "validity")
+ITEM_KEYS = ("id", "subscale", "keyed", "antonym")
+SIDES = ("keyed", "antonym")
+FURTHER_WORDINGS = 2
+CHECKS = ("infrequency", "instructed")
 VIGNETTE_SPLITS = ("study", "pilot")
 PASSAGE_SPLITS = ("probe", "calibration")
 PARAPHRASES = 3
@@ -28,30 +45,76 @@ def _unique(path: Path, what: str, values: Iterable[str]) -> None:
         raise InstrumentError(f"{path.as_posix()}: two {what} are {twice!r}")
 
 
-def _item(record: Record, subscales: tuple[str, ...]) -> Item:
-    named = record.only("id", "subscale", "keyed", "antonym").named()
+def _wordings(record: Record) -> tuple[Wording, ...]:
+    pairs = tuple(pair.only(*SIDES) for pair in record.records("paraphrases"))
+    if len(pairs) != FURTHER_WORDINGS:
+        raise record.wrong(f"'paraphrases' has {len(pairs)} entries, expected {FURTHER_WORDINGS}")
+    return tuple(Wording(keyed=pair.text("keyed"), antonym=pair.text("antonym")) for pair in pairs)
+
+
+def _item(record: Record, subscales: tuple[str, ...], adopted: bool) -> Item:
+    named = record.only(*ITEM_KEYS, *(() if adopted else ("paraphrases",))).named()
     return Item(
         id=named.text("id"),
         subscale=named.choice("subscale", subscales),
         keyed=named.text("keyed"),
         antonym=named.text("antonym"),
+        paraphrases=() if adopted else _wordings(named),
     )
+
+
+def _source(record: Record, items: tuple[Item, ...]) -> Source:
+    record.choice("paraphrases", ("none",))
+    source = record.record("source").only("text", "citation", "own")
+    sentences = {f"{item.id} {side}" for item in items for side in SIDES}
+    for name in source.texts("own"):
+        if name not in sentences:
+            raise source.wrong(f"'own' holds {name!r}, expected an item id and 'keyed' or 'antonym'")
+    return Source(text=source.text("text"), citation=source.text("citation"), own=source.texts("own"))
+
+
+def _consistency(record: Record, items: tuple[Item, ...]) -> str:
+    name = record.text("consistency")
+    if name not in {item.id for item in items}:
+        raise record.wrong(f"'consistency' is {name!r}, which is no item of this scale")
+    return name
+
+
+def _sentences(item: Item) -> tuple[str, ...]:
+    return tuple(text for wording in item.wordings for text in (wording.keyed, wording.antonym))
 
 
 def load_scale(path: Path) -> Scale:
     """Return the scale that a YAML file holds.
 
+    A scale worded here has three wordings an item, the main one and two under `paraphrases`, and names under
+    `consistency` the item whose wordings check each other. The check is within an item, because most scales rise along
+    one pole: two items that contradict each other would measure something else than the scale. A scale of adopted
+    sentences says `paraphrases: none` and, in place of `consistency`, its `source`, which lists under `own` the
+    sentences that were not adopted.
+
     Raises:
         InstrumentError: for an unknown, missing or repeated key, an empty text, an item in no known subscale, a
-            subscale without items, two items of one id or two equal sentences, or a scale not named after its file.
+            subscale without items, two items of one id or two equal sentences, other than two further wordings of an
+            item, a consistency item that the scale does not have, or a scale not named after its file.
     """
-    record = read_headed_yaml(path, "scale", "scale", "subscales", "items")
+    return _scale(path, read_yaml(path))
+
+
+def _scale(path: Path, whole: Record) -> Scale:
+    """Return the scale in the record that `path` holds, as `load_scale`."""
+    adopted = "paraphrases" in whole.entries
+    own_keys = ("paraphrases", "source") if adopted else ("consistency",)
+    record = whole.only(*HEADER, "scale", *own_keys, "subscales", "items")
+    record.choice("kind", ("scale",))
+    for key in HEADER:
+        record.text(key)
     groups = record.record("subscales")
     subscales = tuple(Subscale(name=name, label=groups.text(name)) for name in groups.entries)
     names = tuple(group.name for group in subscales)
-    items = tuple(_item(entry, names) for entry in record.records("items"))
+    items = tuple(_item(entry, names, adopted) for entry in record.records("items"))
     _unique(path, "item ids", (item.id for item in items))
-    _unique(path, "sentences", (text for item in items for text in (item.keyed, item.antonym)))
+    _unique(path, "sentences", (text for item in items for text in _sentences(item)))
     for name in names:
         if not any(item.subscale == name for item in items):
             raise groups.wrong(f"subscale {name!r} has no item")
@@ -61,6 +124,8 @@ def load_scale(path: Path) -> Scale:
         version=record.text("version"),
         subscales=subscales,
         items=items,
+        consistency=None if adopted else _consistency(record, items),
+        source=_source(record, items) if adopted else None,
     )
 
 
@@ -71,12 +136,33 @@ def load_scales(folder: Path) -> dict[str, Scale]:
         InstrumentError: as `load_scale`, for a file of no known kind, for an item id used by two scales, or if the
             folder holds no scale.
     """
-    paths = [path for path in sorted(folder.glob("*.yaml")) if read_yaml(path).choice("kind", KINDS) == "scale"]
-    if not paths:
+    files = {path: read_yaml(path) for path in sorted(folder.glob("*.yaml"))}
+    scales = [_scale(path, whole) for path, whole in files.items() if whole.choice("kind", KINDS) == "scale"]
+    if not scales:
         raise InstrumentError(f"{folder.as_posix()}: no YAML file of kind 'scale' in this folder")
-    scales = [load_scale(path) for path in paths]
     _unique(folder, "item ids", (item.id for scale in scales for item in scale.items))
     return {scale.name: scale for scale in scales}
+
+
+def _check(record: Record, kind: str) -> Check:
+    named = record.only("id", "text", "expected").named()
+    return Check(id=named.text("id"), kind=kind, text=named.text("text"), expected=named.texts("expected"))
+
+
+def load_validity(path: Path) -> tuple[Check, ...]:
+    """Return the validity checks of a YAML file, infrequency statements first, then instructed responses.
+
+    Raises:
+        InstrumentError: for an unknown, missing or repeated key, an empty text, a check without an expected answer, or
+            an id or text that occurs twice.
+
+    Source: Meade & Craig 2012 (careless responses).
+    """
+    record = read_headed_yaml(path, "validity", *CHECKS)
+    checks = tuple(_check(entry, kind) for kind in CHECKS for entry in record.records(kind))
+    _unique(path, "check ids", (check.id for check in checks))
+    _unique(path, "texts", (check.text for check in checks))
+    return checks
 
 
 def _state(record: Record) -> State:

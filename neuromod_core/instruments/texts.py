@@ -1,4 +1,4 @@
-"""What a participant reads, as frozen values: items and scales, contexts, frames, story openers, neutral passages.
+"""What a participant reads, as frozen values: items, scales, checks, contexts, frames, openers, neutral passages.
 
 A value is trusted once it exists: the checks are in `load`. Every value has a fingerprint, so that a registration can
 freeze the very words that were used.
@@ -23,17 +23,31 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Item(Text):
-    """One pair of sentences about the present moment.
+class Wording(Text):
+    """One way to put an item.
 
     `keyed` states the experience, `antonym` the ordinary or opposite case, at the same length (within two words) and in
     the same syntax, so that length and base rate cancel in the difference of their log-likelihoods.
     """
 
+    keyed: str
+    antonym: str
+
+
+@dataclass(frozen=True)
+class Item(Text):
+    """One pair of sentences, `keyed` and `antonym` (see `Wording`), and other wordings of the same pair."""
+
     id: str
     subscale: str
     keyed: str
     antonym: str
+    paraphrases: tuple[Wording, ...] = ()
+
+    @property
+    def wordings(self) -> tuple[Wording, ...]:
+        """Return every wording of this item, the main one first."""
+        return (Wording(self.keyed, self.antonym), *self.paraphrases)
 
 
 @dataclass(frozen=True)
@@ -45,14 +59,29 @@ class Subscale(Text):
 
 
 @dataclass(frozen=True)
+class Source(Text):
+    """Where adopted sentences come from; `own` names those worded here instead, as `<item id> keyed` or `antonym`."""
+
+    text: str
+    citation: str
+    own: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Scale(Text):
-    """An instrument: items in order, each in one subscale. A study-specific index, without norms from people."""
+    """An instrument: items in order, each in one subscale. A study-specific index, without norms from people.
+
+    `consistency` is the id of the item whose wordings check each other, None in a scale of adopted sentences; `source`
+    is theirs, None in a scale worded here.
+    """
 
     name: str
     title: str
     version: str
     subscales: tuple[Subscale, ...]
     items: tuple[Item, ...]
+    consistency: str | None = None
+    source: Source | None = None
 
     def positions(self, subscale: str) -> tuple[int, ...]:
         """Return the indices of the items of `subscale` in `items`.
@@ -64,6 +93,36 @@ class Scale(Text):
         if subscale not in names:
             raise unknown("subscale", subscale, names, where=self.name)
         return tuple(index for index, item in enumerate(self.items) if item.subscale == subscale)
+
+    @property
+    def consistency_item(self) -> Item | None:
+        """Return the item called `consistency`; None if the scale declares none or a short form leaves it out."""
+        return next((item for item in self.items if item.id == self.consistency), None)
+
+
+@dataclass(frozen=True)
+class Check(Text):
+    """A sentence that everyone who reads it answers alike.
+
+    `kind` is `infrequency` (true of anyone, or of nobody) or `instructed` (the sentence says how to answer it).
+    `expected` are the labels of the option key that count as right.
+    """
+
+    id: str
+    kind: str
+    text: str
+    expected: tuple[str, ...]
+
+    def levels(self, labels: tuple[str, ...]) -> tuple[int, ...]:
+        """Return the expected answers as levels (0 = lowest) of an option key with these `labels`.
+
+        Raises:
+            UnknownName: if an expected label is not one of them.
+        """
+        for label in self.expected:
+            if label not in labels:
+                raise unknown("option label", label, list(labels), where=self.id)
+        return tuple(labels.index(label) for label in self.expected)
 
 
 @dataclass(frozen=True)

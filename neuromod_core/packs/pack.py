@@ -48,6 +48,8 @@ class Pack:
     target_scale, predicted_sign: the scale it is predicted to move, and which way; None when nothing is predicted.
     members: how many sham draws the pack stands for (0: it is a single pack).
     match: "entropy" when its temperature is to be solved so that its mean next-token entropy equals another pack's.
+    kl: nats by which the pack changes the next token of neutral text (95th percentile over tokens), when all its doses
+        are to be scaled to that; of every member by itself. None leaves the doses as they are written.
     """
 
     name: str
@@ -59,16 +61,19 @@ class Pack:
     predicted_sign: Literal[-1, 1] | None = None
     members: int = 0
     match: Literal["entropy"] | None = None
+    kl: float | None = None
 
     def __post_init__(self) -> None:
         if self.members and not any(isinstance(item.effect, Steering) for item in self.effects):
             raise PackError(f"Pack {self.name!r} has members but no steering effect whose shams they could be.")
+        if self.kl is not None and not any(item.dose for item in self.effects):
+            raise PackError(f"Pack {self.name!r} asks for a KL divergence but has no dose that could be scaled to it.")
 
     @cached_property
     def fingerprint(self) -> str:
         """Digest of what the pack does; names and descriptions of packs do not enter."""
         doses = sorted(digest([item.name, dataclasses.asdict(item.effect), item.dose]) for item in self.effects)
-        return digest([doses, self.system, self.members, self.match])
+        return digest([doses, self.system, self.members, self.match, self.kl])
 
     @property
     def role(self) -> str:
@@ -113,6 +118,11 @@ class Pack:
             for item in self.effects
         )
         return dataclasses.replace(self, effects=effects, members=0)
+
+    @property
+    def singles(self) -> tuple[Pack, ...]:
+        """The single packs it stands for: its members, or itself."""
+        return tuple(self.member(draw) for draw in range(self.members)) or (self,)
 
     def matched(self, dose: float) -> Pack:
         """Return a matched pack with its temperature at the solved dose, a single pack."""

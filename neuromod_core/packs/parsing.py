@@ -47,6 +47,7 @@ class PackFile(BaseModel):
     predicted_sign: Literal[-1, 1] | None = None
     members: Annotated[int, Field(ge=0, le=10_000)] = 0
     match: Literal["entropy"] | None = None
+    kl: Annotated[float, Field(gt=0, le=20, allow_inf_nan=False)] | None = None
 
 
 def _first(error: ValidationError) -> str:
@@ -119,6 +120,7 @@ def parse_pack(text: str, where: str) -> Pack:
         predicted_sign=file.predicted_sign,
         members=file.members,
         match=file.match,
+        kl=file.kl,
     )
 
 

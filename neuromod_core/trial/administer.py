@@ -49,11 +49,12 @@ def pack_of(plan: Plan, assignment: Assignment) -> Pack:
     """Return the single pack an assignment stands for: a member of an ensemble, a matched temperature, or the pack."""
     arm = next(arm for arm in plan.arms if arm.name == assignment.arm)
     pack = parse_pack(arm.pack, f"arm {arm.name}")
-    if pack.members:
-        return pack.member(int(assignment.member))
     if pack.match is not None:
         return pack.matched(arm.doses[assignment.member])
-    return pack.scaled(plan.dose) if pack.role in ("pack", "assay") else pack
+    single = pack.member(int(assignment.member)) if pack.members else pack
+    if pack.kl is not None:
+        return single.scaled(arm.doses[assignment.member] * plan.dose)
+    return single.scaled(plan.dose) if pack.role in ("pack", "assay") else single
 
 
 def seats_of(registration: Registration, shard: int) -> list[Seat]:

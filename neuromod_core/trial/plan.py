@@ -49,7 +49,8 @@ class Arm:
     """One arm: the pack it receives, as text, so that the plan is complete without the project's files.
 
     members: names of the members of an ensemble ("0" .. for shams, the matched arm for an entropy placebo).
-    doses: temperature dose of each member of an entropy-matched placebo.
+    doses: per member, the temperature dose of an entropy-matched placebo, or the factor that brings a pack to the KL
+        divergence it asks for ("" for a single pack).
     """
 
     name: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from neuromod_core.calibrate.dose import Matched
 from neuromod_core.calibrate.entropy import expressed_logits, match_entropy, mean_entropy
 from neuromod_core.design import balanced_levels, crossover, new_codes, new_key, sequence_numbers
 from neuromod_core.effects import Subject
@@ -21,17 +22,21 @@ from neuromod_core.trial.prompts import Tokens
 
 ENTROPY_TEXTS = 8  # calibration passages on which entropies are matched
 Entropy = Callable[[int], bytes]
+Factors = Mapping[str, Mapping[str, float]]
+Units = Callable[[Sequence[Pack]], Sequence[Matched | None]]
 
 
 @dataclass(frozen=True)
 class Readiness:
     """What must be known before a plan can be frozen.
 
-    calibration: fingerprint of vectors, heads and norms.  doses: temperature dose that matches each predicted arm's
-    entropy.  controls: outcome of the positive control.
+    calibration: fingerprint of vectors, heads and norms.  factors: per arm that asks for a KL divergence, and per
+    member, the factor that brings its doses there.  doses: temperature dose that matches each predicted arm's entropy.
+    controls: outcome of the positive control.
     """
 
     calibration: str
+    factors: Factors
     doses: Mapping[str, float]
     controls: tuple[Control, ...]
 
@@ -41,22 +46,51 @@ def predicted(config: StudyConfig, library: Library) -> list[Pack]:
     return [pack for name in config.arms if (pack := library.pack(name)).target_scale is not None]
 
 
+def kl_factors(packs: Sequence[Pack], units: Units) -> Factors:
+    """Return, per pack that asks for a KL divergence and per member ("" for a single pack), the factor on its doses.
+
+    units: gives the KL units of single packs.
+
+    Raises:
+        CalibrationError: when a pack cannot reach the divergence it asks for within the ranges of its effects.
+    """
+    asking = [
+        (pack.name, member, pack.member(int(member)) if member else pack)
+        for pack in packs
+        if pack.kl is not None
+        for member in _members(pack, {})
+    ]
+    factors: dict[str, dict[str, float]] = {}
+    for (name, member, pack), unit in zip(asking, units([single for _, _, single in asking]), strict=True):
+        if unit is None:
+            raise CalibrationError(
+                f"Pack {name!r}{f' (member {member})' if member else ''} asks for a KL divergence of {pack.kl:g} nats, "
+                "which it does not reach within the ranges of its effects."
+            )
+        factors.setdefault(name, {})[member] = unit.factor
+    return factors
+
+
 def matched_doses(
-    session: Session, subject: Subject, packs: Sequence[Pack], *, dose: float, texts: Sequence[Tokens]
+    session: Session, subject: Subject, packs: Sequence[Pack], *, texts: Sequence[Tokens]
 ) -> Mapping[str, float]:
     """Return the temperature dose at which the undosed model is as uncertain as under each pack, on neutral texts.
 
-    A pack whose entropy no temperature in range reaches is left out: it has no entropy placebo, and its comparison with
-    one is not measurable.
+    packs: as they are given, at their doses. A pack whose entropy no temperature in range reaches is left out: it has
+    no entropy placebo, and its comparison with one is not measurable.
     """
     undosed, doses = expressed_logits(session, UNDOSED, texts, subject), {}
     for pack in packs:
-        scaled = pack.scaled(dose)
         try:
-            doses[pack.name] = match_entropy(undosed, mean_entropy(session, scaled, texts, subject), subject)
+            doses[pack.name] = match_entropy(undosed, mean_entropy(session, pack, texts, subject), subject)
         except CalibrationError:
             continue
     return doses
+
+
+def given(pack: Pack, factors: Factors, dose: float) -> Pack:
+    """Return a single pack as a cell receives it at a study's dose."""
+    return pack.scaled(dose * factors[pack.name][""] if pack.kl is not None else dose)
 
 
 def units_of(config: StudyConfig, library: Library) -> tuple[Unit, ...]:
@@ -92,7 +126,7 @@ def _members(pack: Pack, doses: Mapping[str, float]) -> tuple[str, ...]:
     return tuple(doses) if pack.match is not None else ("",)
 
 
-def arms_of(config: StudyConfig, library: Library, doses: Mapping[str, float]) -> tuple[Arm, ...]:
+def arms_of(config: StudyConfig, library: Library, ready: Readiness) -> tuple[Arm, ...]:
     """Return the arms, each with its pack as text."""
     arms = []
     for name in config.arms:
@@ -105,8 +139,8 @@ def arms_of(config: StudyConfig, library: Library, doses: Mapping[str, float]) -
                 fingerprint=pack.fingerprint,
                 target_scale=pack.target_scale,
                 predicted_sign=pack.predicted_sign,
-                members=_members(pack, doses),
-                doses=dict(doses) if pack.match is not None else {},
+                members=_members(pack, ready.doses),
+                doses=dict(ready.doses if pack.match is not None else ready.factors.get(name, {})),
             )
         )
     return tuple(arms)
@@ -183,7 +217,7 @@ def register(
     Raises:
         DesignError: when the units cannot be balanced over the arms, or a vignette would occur twice.
     """
-    units, arms = units_of(config, library), arms_of(config, library, ready.doses)
+    units, arms = units_of(config, library), arms_of(config, library, ready)
     places = _places(config, arms, units)
     codes = new_codes(len(places), entropy)
     cells = _cells(config, places, codes)

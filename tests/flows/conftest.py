@@ -42,6 +42,11 @@ CONFIG = StudyConfig(
 )
 READY = Readiness(
     calibration="none",
+    factors={
+        "sham_vectors": {f"{draw:02d}": 0.5 + draw / 48 for draw in range(24)},
+        "visionary_plus": {"": 0.8},
+        "visionary_minus": {"": 0.9},
+    },
     doses={"visionary_plus": 0.1, "visionary_minus": 0.2},
     controls=(Control("statement", "pdq_s", 2.0, 0.01, 8, True, "given"),),
 )

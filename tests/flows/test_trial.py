@@ -328,7 +328,7 @@ def test_a_full_store_leaves_no_half_written_shard(
     ("change", "error", "message"),
     [
         ({"units": 7}, DesignError, "6 arms need a multiple of 6"),
-        ({"units": 60}, OutOfRange, "36 distinct vignettes"),
+        ({"units": 132}, OutOfRange, "130 distinct vignettes"),
         ({"arms": ("visionary_plus", "placebo")}, ConfigError, "the first arm is the baseline"),
         ({"arms": ("none", "nope")}, NeuromodError, "No pack is called 'nope'"),
         ({"scales": ("pdq_s",)}, ConfigError, "needs a scale and a foil"),

@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from neuromod_core.instruments import (
-    Item,
     Leak,
     Scale,
     Vignette,
@@ -31,6 +30,9 @@ from neuromod_core.instruments import (
     shared_ngrams,
     words,
 )
+from neuromod_core.instruments.hygiene import is_negated
+from neuromod_core.instruments.load import load_validity
+from neuromod_core.instruments.texts import Wording
 from neuromod_core.kernel.errors import InstrumentError, OutOfRange
 
 DATASETS = Path(__file__).resolve().parents[2] / "datasets"
@@ -38,12 +40,19 @@ INSTRUMENTS = DATASETS / "instruments"
 HYGIENE = INSTRUMENTS / "hygiene.yaml"
 SCALES = load_scales(INSTRUMENTS)
 FRAMES = load_frames(INSTRUMENTS / "frames.yaml")
+CHECKS = load_validity(INSTRUMENTS / "validity.yaml")
 VIGNETTES = load_vignettes(DATASETS / "vignettes" / "vignettes.jsonl")
 PASSAGES = load_passages(DATASETS / "neutral" / "passages.jsonl")
 OPENERS = load_openers(DATASETS / "stories" / "openers.yaml")
 
-ITEMS = [item for scale in SCALES.values() for item in scale.items]
-SENTENCES = {f"{item.id} {side}": getattr(item, side) for item in ITEMS for side in ("keyed", "antonym")}
+ADOPTED = {name: scale for name, scale in SCALES.items() if scale.source is not None}
+OWN = {name: scale for name, scale in SCALES.items() if scale.source is None}
+PAIRS = {
+    f"{item.id}[{n}]": pair for scale in SCALES.values() for item in scale.items for n, pair in enumerate(item.wordings)
+}
+OWN_PAIRS = {name: pair for name, pair in PAIRS.items() if name[: -len("_00[0]")] in OWN}
+QUESTIONS = {check.id: check.text for check in CHECKS}
+SENTENCES = {f"{name} {side}": getattr(pair, side) for name, pair in PAIRS.items() for side in ("keyed", "antonym")}
 CONTEXTS = {f"{v.id}[{n}]": text for v in VIGNETTES for n, text in enumerate(v.paraphrases)}
 FACTS = {passage.id: passage.text for passage in PASSAGES}
 STORIES = {opener.id: opener.text for opener in OPENERS}
@@ -58,10 +67,19 @@ STRUCTURE = {
     "pdq_s": "vrs 1-3, syn 4-5, time 6, mean 7-8, obn 9-11, dis 12, ctrl 13-14, anx 15",
     "sdq": "stim 1-3, foc 6 7 10, euph 8 15, soc 9, jit 4 11 14, som 5 12, app 13",
     "ddq": "sed 1-3, cog_slow 4 5 15, calm 6-8, motor 9-10, vest 11, disinh 12-13, mem 14",
+    "cdq": "percep 2-4, time 1, cog_minus 5 6 7 15, relax 8, pos 9, anx 10, soma 11-13, app 14",
+    "didq": "dis 1-2, der 3-5, time 6-7, motor 8-9, cog_slow 10-11, nmb 12-13, affect 14, vest 15",
+    "edq": "aff 1 2 7 15, trust 3 4 9, comm 5, emp 6, pos 8, sens 10 11 13, jaw 12, vigil 14",
+    "adq_20": "terse 1, struct 2 13, anticl 3 9, assoc 4 15, recency 5 19, long 6, decisive 7, riskav 8 17, "
+    "persona 10 11, moeorder 12, onthread 14, determin 16, reroute 18, factgrav 20",
+    "pcq_pop_20": "acu 3, pred 1-2, step 4, slow 5 6 20, bliss 8, rush 7 19, power 9-10, socmind 11, comm 12, "
+    "disinh 13, sed 14, motor 15, mem 16, anxrel 17, clamp 18",
+    "foils": "place 1-6, weather 7-12, task 13-18, habit 19-24",
+    "personality": "extraversion 1-10, agreeableness 11-20, conscientiousness 21-30, neuroticism 31-40, openness 41-50",
 }
-ABSENCE = re.compile(r"\b(no|nothing|none|never|cannot|unable|without|hardly|little|lose|slipped|there is not)\b", re.I)
 each_scale = pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
-each_item = pytest.mark.parametrize("item", ITEMS, ids=lambda item: item.id)
+each_own_scale = pytest.mark.parametrize("scale", OWN.values(), ids=OWN)
+each_pair = pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
 
 
 # --------------------------------------------------------------------------------------------------------- the checkers
@@ -132,13 +150,13 @@ def test_every_file_states_its_licence_and_author(path: Path) -> None:
 
 def test_no_text_names_a_substance_a_pack_or_the_study() -> None:
     forbidden = forbidden_words(HYGIENE, "substances", "packs", "study")
-    assert leaks({**SENTENCES, **CONTEXTS, **FACTS, **STORIES, **SYSTEMS, **PHRASES}, forbidden) == ()
+    assert leaks({**SENTENCES, **QUESTIONS, **CONTEXTS, **FACTS, **STORIES, **SYSTEMS, **PHRASES}, forbidden) == ()
 
 
 def test_no_text_names_a_pack_that_exists() -> None:
     packs = [path.stem for path in (DATASETS.parent / "packs").glob("*.json") if path.stem != "schema"]
     assert packs
-    assert leaks({**SENTENCES, **CONTEXTS, **FACTS, **STORIES, **SYSTEMS, **PHRASES}, packs) == ()
+    assert leaks({**SENTENCES, **QUESTIONS, **CONTEXTS, **FACTS, **STORIES, **SYSTEMS, **PHRASES}, packs) == ()
 
 
 def test_contexts_and_facts_name_no_state() -> None:
@@ -148,8 +166,8 @@ def test_contexts_and_facts_name_no_state() -> None:
 
 
 def test_no_two_kinds_of_text_share_five_words() -> None:
-    kinds = [list(texts.values()) for texts in (SENTENCES, CONTEXTS, FACTS, STORIES, SYSTEMS)]
-    assert [shared_ngrams(a, b) for a, b in itertools.combinations(kinds, 2)] == [()] * 10
+    kinds = [list(texts.values()) for texts in (SENTENCES, QUESTIONS, CONTEXTS, FACTS, STORIES, SYSTEMS)]
+    assert [shared_ngrams(a, b) for a, b in itertools.combinations(kinds, 2)] == [()] * 15
 
 
 def strings(value: object) -> Iterator[str]:
@@ -171,7 +189,7 @@ def test_items_share_no_five_words_with_what_vectors_are_trained_on() -> None:
         text for file in files for line in file.read_text("utf-8").splitlines() for text in strings(json.loads(line))
     ]
     assert len(trained) >= 2 * len(files)
-    assert shared_ngrams(list(SENTENCES.values()), trained) == ()
+    assert shared_ngrams([*SENTENCES.values(), *QUESTIONS.values()], trained) == ()
 
 
 # ---------------------------------------------------------------------------------------------------------------- items
@@ -188,55 +206,128 @@ def positions(text: str) -> dict[str, tuple[int, ...]]:
 
 
 @each_scale
-def test_a_scale_has_fifteen_items_in_its_subscales(scale: Scale) -> None:
+def test_a_scale_has_its_items_in_its_subscales(scale: Scale) -> None:
     expected = positions(STRUCTURE[scale.name])
     assert {group.name: scale.positions(group.name) for group in scale.subscales} == expected
-    assert [item.id for item in scale.items] == [f"{scale.name}_{n:02d}" for n in range(1, 16)]
+    assert [item.id for item in scale.items] == [
+        f"{scale.name}_{n:02d}" for n in range(1, 1 + sum(map(len, expected.values())))
+    ]
 
 
 def test_no_scale_is_without_a_structure() -> None:
-    assert set(SCALES) == set(STRUCTURE)
+    assert (set(SCALES), set(ADOPTED)) == (set(STRUCTURE), {"personality"})
 
 
-@each_item
-def test_a_pair_is_two_first_person_sentences_of_one_length(item: Item) -> None:
-    for sentence in (item.keyed, item.antonym):
-        assert 6 <= len(words(sentence)) <= 12
+@each_scale
+def test_an_item_has_three_wordings_unless_it_is_adopted(scale: Scale) -> None:
+    assert {len(item.wordings) for item in scale.items} == {1 if scale.name in ADOPTED else 3}
+    assert (scale.consistency_item is None) == (scale.name in ADOPTED)
+
+
+def test_what_is_adopted_is_told_from_what_is_worded_here() -> None:
+    for scale in ADOPTED.values():
+        assert scale.source is not None
+        assert scale.source.text == "International Personality Item Pool (ipip.ori.org), public domain"
+        assert all(not {f"{i.id} keyed", f"{i.id} antonym"} <= set(scale.source.own) for i in scale.items)
+
+
+@each_pair
+def test_a_pair_is_two_first_person_sentences_of_one_length(pair: Wording) -> None:
+    for sentence in (pair.keyed, pair.antonym):
         assert re.fullmatch(r"[A-Z][^.?!;:]*\.", sentence)
         assert {"i", "me", "my", "myself"} & set(words(sentence))
-    assert abs(len(words(item.keyed)) - len(words(item.antonym))) <= 2
+        assert len(words(sentence)) <= 12
+    assert abs(len(words(pair.keyed)) - len(words(pair.antonym))) <= 2
 
 
-@each_item
-def test_an_antonym_says_more_than_not(item: Item) -> None:
-    assert [word for word in words(item.antonym) if word not in {"not", "do", "does"}] != [*words(item.keyed)]
-    assert len(set(words(item.keyed)) ^ set(words(item.antonym))) >= 2
+@pytest.mark.parametrize("pair", OWN_PAIRS.values(), ids=OWN_PAIRS)
+def test_a_sentence_worded_here_is_long_enough_to_be_read(pair: Wording) -> None:
+    assert min(len(words(pair.keyed)), len(words(pair.antonym))) >= 6
 
 
-def test_no_sentence_occurs_twice_and_no_two_pairs_share_six_words() -> None:
-    assert max(Counter(" ".join(words(text)) for text in SENTENCES.values()).values()) == 1
-    for one, other in itertools.combinations(ITEMS, 2):
-        assert shared_ngrams([one.keyed, one.antonym], [other.keyed, other.antonym], n=6) == ()
+@each_pair
+def test_an_antonym_says_more_than_not(pair: Wording) -> None:
+    keyed, antonym = (
+        [word.rstrip("s") for word in words(text) if word not in {"not", "do", "does"}]
+        for text in (pair.keyed, pair.antonym)
+    )
+    assert keyed != antonym
+    assert len(set(words(pair.keyed)) ^ set(words(pair.antonym))) >= 2
+
+
+@each_own_scale
+def test_the_wordings_of_an_item_differ(scale: Scale) -> None:
+    for item in scale.items:
+        for a, b in itertools.combinations(item.wordings, 2):
+            assert shared_ngrams([a.keyed], [b.keyed], n=4) == (), item.id
+            assert shared_ngrams([a.antonym], [b.antonym], n=4) == (), item.id
+
+
+def test_no_sentence_occurs_twice_and_no_two_items_share_six_words() -> None:
+    every = [*SENTENCES.values(), *QUESTIONS.values()]
+    assert max(Counter(" ".join(words(text)) for text in every).values()) == 1
+    homes: dict[tuple[str, ...], set[str]] = {}
+    for name, text in SENTENCES.items():
+        for gram in ngrams(text, 6):
+            homes.setdefault(gram, set()).add(name.partition("[")[0])
+    assert [gram for gram, items in homes.items() if len(items) > 1] == []
+
+
+def sides(pair: Wording) -> tuple[bool, bool]:
+    """Return whether the keyed sentence and the antonym are negatively worded."""
+    return is_negated(pair.keyed), is_negated(pair.antonym)
+
+
+@each_own_scale
+def test_every_second_item_is_negatively_worded_on_its_keyed_side_alone(scale: Scale) -> None:
+    for item in scale.items[1::2]:
+        assert (True, False) in [sides(pair) for pair in item.wordings], item.id
+
+
+@each_own_scale
+def test_affirmation_does_not_track_the_key(scale: Scale) -> None:
+    counts = [Counter(map(sides, pairs)) for pairs in zip(*(item.wordings for item in scale.items), strict=True)]
+    keyed, antonym = ([count[side] for count in counts] for side in ((True, False), (False, True)))
+    assert abs(sum(keyed) - sum(antonym)) <= 3, counts
+    assert max(abs(k - a) for k, a in zip(keyed, antonym, strict=True)) <= len(scale.items) / 3, counts
+    assert 1 / 5 <= keyed[0] / len(scale.items) <= 1 / 2
 
 
 @each_scale
-def test_the_keyed_side_is_worded_by_absence_in_some_items_and_by_presence_in_most(scale: Scale) -> None:
-    assert 3 <= sum(bool(ABSENCE.search(item.keyed)) for item in scale.items) <= 7
+def test_lengths_cancel_over_a_scale_in_every_wording(scale: Scale) -> None:
+    for pairs in zip(*(item.wordings for item in scale.items), strict=True):
+        assert abs(sum(len(words(pair.keyed)) - len(words(pair.antonym)) for pair in pairs)) <= 8
 
 
-@each_scale
-def test_lengths_cancel_over_a_scale(scale: Scale) -> None:
-    assert abs(sum(len(words(item.keyed)) - len(words(item.antonym)) for item in scale.items)) <= 8
+# ------------------------------------------------------------------------------------------------------------- validity
+
+
+def test_checks_are_six_infrequency_statements_and_four_instructed_responses() -> None:
+    assert [check.id for check in CHECKS] == [f"validity_{n:02d}" for n in range(1, 11)]
+    answers = [(check.kind, check.levels(FRAMES.labels)) for check in CHECKS]
+    assert Counter(answers[:6]) == {("infrequency", (3, 4)): 2, ("infrequency", (0, 1)): 4}
+    assert sorted(answers[6:]) == [("instructed", (level,)) for level in (0, 1, 3, 4)]
+
+
+def test_an_instructed_response_names_its_answer_and_no_other() -> None:
+    for check in CHECKS:
+        named = tuple(label for label in FRAMES.labels if label in check.text)
+        assert named == (check.expected if check.kind == "instructed" else ()), check.id
+
+
+def test_no_constant_answer_passes_the_checks() -> None:
+    for level in range(len(FRAMES.labels)):
+        assert sum(level in check.levels(FRAMES.labels) for check in CHECKS) <= 5
 
 
 # --------------------------------------------------------------------------------------------------------------- frames
 
 
-def test_every_scale_has_its_positive_control_and_the_flat_state_has_no_scale() -> None:
-    controls = {name: FRAMES.control_of(name).id for name in SCALES}
-    assert controls == {"pdq_s": "dreamlike", "sdq": "energised", "ddq": "drowsy"}
-    assert FRAMES.state("flat").scale is None
-    assert len(FRAMES.states) == 4
+def test_every_scale_of_a_state_has_its_positive_control_and_the_flat_state_has_no_scale() -> None:
+    controls = "pdq_s dreamlike, sdq energised, ddq drowsy, cdq mellow, didq detached, edq tender, adq_20 mannered"
+    expected = dict(pair.split() for pair in f"{controls}, pcq_pop_20 legendary".split(", "))
+    assert {state.scale: state.id for state in FRAMES.states} == expected | {None: "flat"}
+    assert set(SCALES) - {state.scale for state in FRAMES.states} == {"foils", "personality"}
 
 
 def test_states_are_of_one_length_and_share_no_four_words_with_an_item() -> None:
@@ -255,18 +346,18 @@ def test_the_persona_has_none_of_the_content_words_of_the_state_it_mimics() -> N
 def test_option_tails_are_short_and_cut_where_a_token_starts() -> None:
     prefix = option_prefix(FRAMES, VIGNETTES[0].paraphrases[0], order="ascending").user
     assert re.search(r"[^\s]\n$", prefix)
-    for sentence in SENTENCES.values():
+    for sentence in [*SENTENCES.values(), *QUESTIONS.values()]:
         tail = option_tail(FRAMES, sentence)
-        assert 11 <= len(words(tail)) <= 18
+        assert 8 <= len(words(tail)) <= 18
         assert tail[0].isalpha()
 
 
 # ------------------------------------------------------------------------------------ contexts, passages, story openers
 
 
-def test_contexts_are_thirty_six_for_the_study_and_eight_for_the_pilot() -> None:
-    assert Counter(vignette.split for vignette in VIGNETTES) == {"study": 36, "pilot": 8}
-    assert [vignette.id for vignette in VIGNETTES] == [f"v{n:03d}" for n in range(1, 45)]
+def test_contexts_are_a_hundred_and_thirty_for_the_study_and_twenty_for_the_pilot() -> None:
+    assert Counter(vignette.split for vignette in VIGNETTES) == {"study": 130, "pilot": 20}
+    assert [vignette.id for vignette in VIGNETTES] == [f"v{n:03d}" for n in range(1, 151)]
 
 
 @pytest.mark.parametrize("vignette", VIGNETTES, ids=lambda vignette: vignette.topic)

@@ -19,6 +19,8 @@ from neuromod_core.instruments import (
     load_scales,
     load_vignettes,
 )
+from neuromod_core.instruments.load import load_validity
+from neuromod_core.instruments.texts import Wording
 from neuromod_core.kernel.errors import InstrumentError, UnknownName
 
 HEADER = {"title": "A title", "version": "1.0", "licence": "CC-BY-4.0", "author": "Somebody"}
@@ -26,11 +28,42 @@ SCALE: dict[str, Any] = {
     "kind": "scale",
     "scale": "mini",
     **HEADER,
+    "consistency": "m2",
     "subscales": {"wet": "wetness", "dry": "dryness"},
     "items": [
-        {"id": "m1", "subscale": "wet", "keyed": "It rains.", "antonym": "It shines."},
-        {"id": "m2", "subscale": "dry", "keyed": "The well is empty.", "antonym": "The well is full."},
+        {
+            "id": "m1",
+            "subscale": "wet",
+            "keyed": "It rains.",
+            "antonym": "It shines.",
+            "paraphrases": [
+                {"keyed": "Drops fall.", "antonym": "Rays fall."},
+                {"keyed": "I get wet.", "antonym": "I get warm."},
+            ],
+        },
+        {
+            "id": "m2",
+            "subscale": "dry",
+            "keyed": "The well is empty.",
+            "antonym": "The well is full.",
+            "paraphrases": [
+                {"keyed": "No water is left.", "antonym": "Much water is left."},
+                {"keyed": "My bucket comes up dry.", "antonym": "My bucket comes up wet."},
+            ],
+        },
     ],
+}
+ADOPTED: dict[str, Any] = {
+    **{key: value for key, value in SCALE.items() if key != "consistency"},
+    "paraphrases": "none",
+    "source": {"text": "A pool, public domain", "citation": "Somebody 2001", "own": ["m1 keyed", "m2 antonym"]},
+    "items": [{key: item[key] for key in ("id", "subscale", "keyed", "antonym")} for item in SCALE["items"]],
+}
+VALIDITY: dict[str, Any] = {
+    "kind": "validity",
+    **HEADER,
+    "infrequency": [{"id": "c1", "text": "I am a cloud.", "expected": ["a", "b"]}],
+    "instructed": [{"id": "c2", "text": "Say e to me.", "expected": ["e"]}],
 }
 FRAMES: dict[str, Any] = {
     "kind": "frames",
@@ -96,7 +129,11 @@ def expect(load: Callable[[Path], object], path: Path, message: str) -> None:
 def test_a_scale_keeps_every_word_and_the_order_of_its_items() -> None:
     scale = load_scale(as_yaml(SCALE))
     assert (scale.name, scale.title, scale.version) == ("mini", "A title", "1.0")
-    assert [dataclasses.asdict(item) for item in scale.items] == SCALE["items"]
+    assert [
+        {**dataclasses.asdict(i), "paraphrases": [*map(dataclasses.asdict, i.paraphrases)]} for i in scale.items
+    ] == (SCALE["items"])
+    assert [pair.keyed for pair in scale.items[0].wordings] == ["It rains.", "Drops fall.", "I get wet."]
+    assert scale.items[0].wordings[0] == Wording("It rains.", "It shines.")
     assert {group.name: group.label for group in scale.subscales} == SCALE["subscales"]
     assert (scale.positions("wet"), scale.positions("dry")) == ((0,), (1,))
     with pytest.raises(UnknownName, match=re.escape("No subscale is called 'wett' (mini). Did you mean 'wet'?")):
@@ -107,8 +144,30 @@ def test_a_scale_keeps_every_word_and_the_order_of_its_items() -> None:
     ("place", "new", "message"),
     [
         (("items", 0, "keyd"), "It pours.", "items[0]: unknown key 'keyd'; did you mean 'keyed'?"),
-        (("items", 0, "zzz"), "x", "items[0]: unknown key 'zzz'; allowed: id, subscale, keyed, antonym"),
-        (("items", 1, "antonym"), DELETED, "items[1]: key 'antonym' is missing; needed: id, subscale, keyed, antonym"),
+        (("items", 0, "zzz"), "x", "items[0]: unknown key 'zzz'; allowed: id, subscale, keyed, antonym, paraphrases"),
+        (
+            ("items", 1, "antonym"),
+            DELETED,
+            "items[1]: key 'antonym' is missing; needed: id, subscale, keyed, antonym, paraphrases",
+        ),
+        (
+            ("items", 1, "paraphrases"),
+            DELETED,
+            "items[1]: key 'paraphrases' is missing; needed: id, subscale, keyed, antonym, paraphrases",
+        ),
+        (
+            ("items", 1, "paraphrases"),
+            SCALE["items"][1]["paraphrases"][:1],
+            "items[1]: m2: 'paraphrases' has 1 entries, expected 2",
+        ),
+        (
+            ("items", 1, "paraphrases", 1),
+            {"keyed": "Dust."},
+            "items[1]: m2: paraphrases[1]: key 'antonym' is missing; needed: keyed, antonym",
+        ),
+        (("items", 1, "paraphrases", 0, "keyed"), "", "items[1]: m2: paraphrases[0]: 'keyed' is empty"),
+        (("items", 1, "paraphrases", 0, "keyed"), "drops FALL.", "two sentences are 'drops FALL.'"),
+        (("consistency",), "m3", "'consistency' is 'm3', which is no item of this scale"),
         (("items", 0, "keyed"), " ", "items[0]: m1: 'keyed' is empty"),
         (("items", 0, "keyed"), 3, "items[0]: m1: 'keyed' is 3, expected a text"),
         (("items", 0, "keyed"), None, "items[0]: m1: 'keyed' is None, expected a text"),
@@ -130,12 +189,72 @@ def test_a_scale_keeps_every_word_and_the_order_of_its_items() -> None:
         (
             ("author",),
             DELETED,
-            f"key 'author' is missing; needed: {', '.join(['kind', *HEADER, 'scale', 'subscales', 'items'])}",
+            f"key 'author' is missing; needed: kind, {', '.join(HEADER)}, scale, consistency, subscales, items",
         ),
     ],
 )
 def test_a_wrong_scale_is_refused_in_one_line(place: Place, new: object, message: str) -> None:
     expect(load_scale, as_yaml(changed(SCALE, place, new)), f"mini.yaml: {message}")
+
+
+def test_a_scale_of_adopted_sentences_has_one_wording_and_says_which_are_its_own() -> None:
+    scale = load_scale(as_yaml(ADOPTED))
+    assert [item.wordings for item in scale.items] == [
+        (Wording(item["keyed"], item["antonym"]),) for item in ADOPTED["items"]
+    ]
+    assert scale.source is not None
+    assert scale.source.own == ("m1 keyed", "m2 antonym")
+    assert (scale.consistency, scale.consistency_item) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("place", "new", "message"),
+    [
+        (("paraphrases",), "two", "'paraphrases' is 'two', allowed: none"),
+        (("consistency",), "m1", "unknown key 'consistency'; allowed: {}, paraphrases, source, subscales, items"),
+        (("source",), DELETED, "key 'source' is missing; needed: {}, paraphrases, source, subscales, items"),
+        (("source", "own", 0), "m1", "source: 'own' holds 'm1', expected an item id and 'keyed' or 'antonym'"),
+        (("source", "own", 0), "m2 antonym", "source: 'own' holds 'm2 antonym' twice"),
+    ],
+)
+def test_a_wrong_scale_of_adopted_sentences_is_refused(place: Place, new: object, message: str) -> None:
+    known = ", ".join(["kind", *HEADER, "scale"])
+    expect(load_scale, as_yaml(changed(ADOPTED, place, new)), f"mini.yaml: {message.format(known)}")
+
+
+def test_the_consistency_item_is_absent_from_a_short_form_without_it() -> None:
+    scale = load_scale(as_yaml(SCALE))
+    assert scale.consistency_item == scale.items[1]
+    assert dataclasses.replace(scale, items=scale.items[:1]).consistency_item is None
+
+
+def test_checks_keep_their_order_and_give_levels_by_label() -> None:
+    checks = load_validity(as_yaml(VALIDITY))
+    assert [(check.id, check.kind, check.expected) for check in checks] == [
+        ("c1", "infrequency", ("a", "b")),
+        ("c2", "instructed", ("e",)),
+    ]
+    assert [check.levels(("a", "b", "c", "d", "e")) for check in checks] == [(0, 1), (4,)]
+    with pytest.raises(UnknownName, match=re.escape("No option label is called 'e' (c2). Known: a, b.")):
+        checks[1].levels(("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("place", "new", "message"),
+    [
+        (
+            ("instructed", 0, "expected"),
+            [],
+            "instructed[0]: c2: 'expected' is [], expected a list with at least one entry",
+        ),
+        (("instructed", 0, "id"), "c1", "two check ids are 'c1'"),
+        (("instructed", 0, "text"), "I am a CLOUD.", "two texts are 'I am a CLOUD.'"),
+        (("instructed", 0, "level"), 4, "instructed[0]: unknown key 'level'; allowed: id, text, expected"),
+        (("kind",), "scale", "'kind' is 'scale', allowed: validity"),
+    ],
+)
+def test_wrong_checks_are_refused_in_one_line(place: Place, new: object, message: str) -> None:
+    expect(load_validity, as_yaml(changed(VALIDITY, place, new)), f"mini.yaml: {message}")
 
 
 def test_a_key_written_twice_is_refused_in_yaml_and_in_json() -> None:
@@ -161,7 +280,8 @@ def test_a_file_that_is_absent_or_not_text_is_refused() -> None:
 
 def test_a_folder_gives_its_scales_by_name_and_leaves_other_kinds_out() -> None:
     other = changed(changed(changed(SCALE, ("scale",), "a"), ("items", 0, "id"), "a1"), ("items", 1, "id"), "a2")
-    as_yaml(SCALE), as_yaml(other, "a.yaml"), as_yaml(FRAMES, "frames.yaml")
+    as_yaml({**other, "consistency": "a1"}, "a.yaml"), as_yaml(VALIDITY, "checks.yaml")
+    as_yaml(SCALE), as_yaml(FRAMES, "frames.yaml")
     assert [(name, scale.name) for name, scale in load_scales(Path()).items()] == [("a", "a"), ("mini", "mini")]
 
 
@@ -171,7 +291,7 @@ def test_a_folder_is_refused_for_a_kind_nobody_knows_a_shared_id_or_no_scale() -
     as_yaml(SCALE), as_yaml(changed(SCALE, ("scale",), "b"), "b.yaml")
     expect(load_scales, Path(), ".: two item ids are 'm1'")
     as_yaml(changed(SCALE, ("kind",), "scales"), "b.yaml")
-    expect(load_scales, Path(), "b.yaml: 'kind' is 'scales', allowed: scale, frames, hygiene")
+    expect(load_scales, Path(), "b.yaml: 'kind' is 'scales', allowed: scale, frames, hygiene, validity")
 
 
 def test_frames_find_a_state_by_name_and_by_the_scale_it_controls() -> None:
@@ -266,6 +386,6 @@ def test_a_fingerprint_follows_the_words_and_not_the_layout_of_the_file() -> Non
     )
     assert load_scale(Path("mini.yaml")).fingerprint == scale.fingerprint
     assert re.fullmatch("[0-9a-f]{64}", scale.fingerprint)
-    other = load_scale(as_yaml(changed(SCALE, ("items", 0, "keyed"), "It rained.")))
+    other = load_scale(as_yaml(changed(SCALE, ("items", 0, "paraphrases", 1, "keyed"), "I got wet.")))
     swapped = load_scale(as_yaml(changed(SCALE, ("items",), SCALE["items"][::-1])))
     assert len({scale.fingerprint, other.fingerprint, swapped.fingerprint}) == 3

@@ -1,0 +1,65 @@
+"""The KL units of packs on a calibrated model, kept like the rest of its calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from neuromod_core.calibrate.dose import PROMPT, TARGET, Matched, Tick, kl_units
+from neuromod_core.calibrate.keep import Cache
+from neuromod_core.calibrate.subject import METHOD, Calibration
+from neuromod_core.effects import Subject
+from neuromod_core.engine.session import Session
+from neuromod_core.kernel.types import digest
+from neuromod_core.models import LoadedModel
+from neuromod_core.packs import Pack
+
+TEXTS, READ = 3, 60  # neutral texts, and tokens of each, that are read as responses
+
+
+def passages(model: LoadedModel, neutral: Sequence[str]) -> list[tuple[int, ...]]:
+    """Return the neutral texts, as tokens, on which doses are matched."""
+    return [model.encode(text)[: PROMPT + READ] for text in neutral[:TEXTS]]
+
+
+def _basis(pack: Pack, subject: Subject) -> str:
+    """Return the digest of what a pack uses of a calibration."""
+    names = sorted({name for item in pack.effects for name in item.effect.needs_vectors})
+    vectors = [
+        (name, one.layer, one.stream_norm, one.direction.tolist()) for name in names if (one := subject.vector(name))
+    ]
+    words = sorted({name for item in pack.effects for name in item.effect.needs_lexicons})
+    heads = {name: mask.tolist() for name, mask in subject.head_sets.items()}
+    norms = [] if subject.stream_norms is None else subject.stream_norms.tolist()
+    return digest([vectors, [subject.lexicons[name].tolist() for name in words], heads, norms])
+
+
+def units(
+    session: Session,
+    packs: Sequence[Pack],
+    neutral: Sequence[str],
+    calibration: Calibration,
+    cache: Cache,
+    tick: Tick = lambda _: None,
+) -> list[Matched | None]:
+    """Return the KL units of packs at the divergence each asks for (`pack.kl`; 1 nat where it asks for none), kept.
+
+    All that are not in the cache are solved in one batch.
+    """
+    texts = passages(session.model, neutral)
+    targets = [TARGET if pack.kl is None else pack.kl for pack in packs]
+    common = ["dose", METHOD, session.model.fingerprint, texts]
+    keys = [
+        digest([*common, _basis(pack, calibration.subject), pack.fingerprint, target])
+        for pack, target in zip(packs, targets, strict=True)
+    ]
+    kept = [cache.read("dose", key) for key in keys]
+    missing = [number for number, found in enumerate(kept) if found is None]
+    wanted = [targets[number] for number in missing]
+    solved = kl_units(session, [packs[n] for n in missing], texts, calibration.subject, targets=wanted, tick=tick)
+    for number, unit in zip(missing, solved, strict=True):
+        numbers = np.array([] if unit is None else [unit.factor, unit.kl], dtype=np.float64)
+        cache.write("dose", keys[number], {"unit": numbers}, {"pack": packs[number].name})
+    read_back = [cache.read("dose", key) for key in keys]
+    return [Matched(*found[0]["unit"].tolist()) if found and found[0]["unit"].size else None for found in read_back]
