@@ -9,6 +9,7 @@ import argparse
 import errno
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
-from flows import commands
+from flows import commands, records
 from neuromod_core import __version__
 from neuromod_core.kernel.errors import NeuromodError
 
@@ -55,17 +56,22 @@ def parser() -> argparse.ArgumentParser:
         ("verify", "derive every published number again and print the root hash"),
         ("unblind", "open a study's allocation, if its ledger permits it"),
     ):
-        verb(name, text).add_argument("run", help="folder of the run, or 'latest'")
+        verb(name, text).add_argument("run", help=records.RUN)
     calibrate = verb(
         "calibrate", "make a model's vectors and head sets and say what each is worth: calibrate model=..."
     )
     calibrate.add_argument("--concepts", metavar="A,B", help="only these contrast sets")
     calibrate.add_argument("--method", default="mean_difference", help="how a direction is made of pairs")
     calibrate.add_argument("--document", metavar="FOLDER", help="write vectors.md, heads.md and their pictures")
+    calibrate.add_argument("--gguf", metavar="FOLDER", help="write the valid vectors as llama.cpp reads them")
     calibrate.add_argument("--ship", action="store_true", help="keep the calibration with the project")
     calibrate.add_argument("--json", action="store_true", help="print JSON")
     doctor = verb("doctor", "check this machine: model, processor, storage, packs")
     doctor.add_argument("--json", action="store_true", help="print JSON")
+    doctor.add_argument(
+        "--storage", metavar="ROOT", help="try out this folder or s3:// address instead of storage.root"
+    )
+    records.add_verbs(verb, time.time())
     effects = verb("effects", "list the register of effects")
     effects.add_argument("--json", action="store_true", help="print JSON")
     effects.add_argument(
@@ -77,7 +83,13 @@ def parser() -> argparse.ArgumentParser:
     inner.add_parser("show", help="one pack").add_argument("name")
     inner.add_parser("validate", help="check a pack file").add_argument("file")
     inner.add_parser("schema", help="the JSON schema of pack files")
-    for name in ("run", "plan", "register", "calibrate"):
+    for name in ("run", "plan", "register"):
+        verbs.choices[name].add_argument(
+            "--allow-unvalidated",
+            action="store_true",
+            help="let packs use vectors that failed their validation; every row is marked",
+        )
+    for name in ("run", "plan", "register", "calibrate", "doctor"):
         verbs.choices[name].add_argument("overrides", nargs="*", help="Hydra overrides: GROUP=CHOICE, KEY=VALUE")
     return top
 
@@ -85,6 +97,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the one boundary at which an error the user can fix becomes one line and exit code 2."""
     given = parser().parse_args(arguments)
+    if getattr(given, "allow_unvalidated", False):
+        given.overrides.append("allow_unvalidated=true")
     try:
         return commands.run(given, cache_folder())
     except NeuromodError as error:

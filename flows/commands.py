@@ -12,12 +12,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from flows import records as keeping
 from flows.settings import PROJECT, Settings, places_here, settings, sweep
 from neuromod_core.kernel.errors import ConfigError
 from neuromod_core.kernel.types import digest, plain
 from neuromod_core.packs import load_pack, schema
 from neuromod_core.report.effects import entries
-from tasks import calibrating, document, lab, looks, progress, steps
+from tasks import calibrating, document, lab, looks, progress, records, steps
 from tasks.lab import Run
 
 OUT, ERR = Console(soft_wrap=True), Console(stderr=True)
@@ -35,6 +36,7 @@ def run(given: argparse.Namespace, cache: Path) -> int:
         "calibrate": _calibrate,
         "effects": _effects,
         "packs": _packs,
+        **keeping.verbs(_rows),
     }
     return verbs[given.verb](given, cache)
 
@@ -135,25 +137,19 @@ def _register(given: argparse.Namespace, cache: Path) -> int:
     return 0
 
 
-def _folder(name: str) -> Path:
-    folder = Path("runs/latest") if name == "latest" else Path(name)
-    if not (folder / "plan.json").is_file():
-        raise ConfigError(f"{folder} is not a run: it holds no plan.json.")
-    return folder.resolve()
-
-
 def _verify(given: argparse.Namespace, cache: Path) -> int:
-    folder = _folder(given.run)
-    print(looks.verified(folder, places_here(str(folder.parent), None, cache=cache)))
+    print(looks.verified(keeping.run_at(given.run), places_here("runs", None, cache=cache)))
     return 0
 
 
 def _unblind(given: argparse.Namespace, cache: Path) -> int:
-    return _rows(looks.allocation(_folder(given.run)), as_json=False)
+    return _rows(looks.allocation(keeping.run_at(given.run)), as_json=False)
 
 
 def _doctor(given: argparse.Namespace, cache: Path) -> int:
-    return _rows(looks.doctor(places_here("runs", None, cache=cache)), given.json)
+    root = given.storage or settings(given.overrides).storage.root
+    facts = looks.doctor(places_here("runs", None, cache=cache))
+    return _rows([*facts, *records.tested(keeping.place(root))], given.json)
 
 
 def _calibrate(given: argparse.Namespace, cache: Path) -> int:
@@ -166,9 +162,11 @@ def _calibrate(given: argparse.Namespace, cache: Path) -> int:
         raise ConfigError(f"There is no folder {folder} to write the pages to.")
     with progress.shown(ERR):
         found = calibrating.evidence(chosen.config().model, places, concepts, given.method)
-        calibrating.write_cards(found, Path(places.runs) / "calibration" / found.name)
+        calibrating.write_cards(found, Path(places.runs) / "calibration" / found.model.name)
         if folder is not None:
             calibrating.document(found, places, folder)
+    if given.gguf is not None:
+        print(f"wrote {calibrating.write_gguf(found, Path(given.gguf))} control vectors in {given.gguf}")
     if given.ship:
         print(f"shipped {calibrating.ship(found)} files in datasets/calibration")
     return _rows([calibrating.row(card) for card in found.evidence.cards], given.json)

@@ -117,6 +117,7 @@ class Settings(Group):
     dose: float
     registration: str | None
     fresh: bool
+    allow_unvalidated: bool
 
     def config(self) -> StudyConfig:
         """Return the study these settings describe."""
@@ -132,6 +133,7 @@ class Settings(Group):
             story_tokens=self.instruments.story_tokens,
             batch=self.runtime.batch,
             dose=self.dose,
+            allow_unvalidated=self.allow_unvalidated,
             **self.design.model_dump(),
             **self.analysis.model_dump(),
         )

@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from neuromod_core.calibrate import Request, calibrate
+from neuromod_core.calibrate.activations import middle_states
+from neuromod_core.calibrate.causal import Causal
 from neuromod_core.calibrate.complete import Evidence, complete
 from neuromod_core.calibrate.contrast import load_contrast
+from neuromod_core.calibrate.curve import Curve
+from neuromod_core.calibrate.dose import Matched
+from neuromod_core.calibrate.export import export
 from neuromod_core.calibrate.keep import Cache
-from neuromod_core.calibrate.units import units
+from neuromod_core.calibrate.leaks import Leaks, items_of, leaks, texts_of
+from neuromod_core.calibrate.units import kept_curves, units
+from neuromod_core.calibrate.units import passages as passages_of
 from neuromod_core.calibrate.vectors import DEFAULT, Card, middle
 from neuromod_core.calibrate.wording import wording
-from neuromod_core.engine import best_path, dosed
+from neuromod_core.effects import Subject
+from neuromod_core.engine import Session, best_path, dosed
 from neuromod_core.kernel.types import plain
-from neuromod_core.models import ModelSpec
+from neuromod_core.models import LoadedModel, ModelSpec
 from neuromod_core.packs import Pack
+from neuromod_core.report import heads
 from neuromod_core.report.canvas import write_png
+from neuromod_core.report.doses import page as doses_page
+from neuromod_core.report.doses import picture
 from neuromod_core.report.vectors import card_plot, overview, page, specificity
 from tasks import progress
+from tasks.document import EMBEDDED, EMBEDDED_TITLE
 from tasks.lab import Places, asked, kept, library, model
 
 
@@ -37,13 +52,24 @@ class Bar:
         progress.tick(1)
 
 
+@dataclass(frozen=True)
+class Responses:
+    """The KL unit of every pack that asks for one, and its curve; and the packs that do not reach it."""
+
+    units: Mapping[str, Matched]
+    curves: tuple[Curve, ...]
+    silent: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Calibrated:
-    """The evidence on one model, and where it is kept."""
+    """The evidence on one model, and where it is kept. subject: the model's norms and head sets."""
 
     name: str
-    depth: int
+    model: LoadedModel
+    subject: Subject
     evidence: Evidence
+    responses: Responses
     cache: Cache
 
 
@@ -60,12 +86,27 @@ def evidence(spec: ModelSpec, places: Places, concepts: Sequence[str], method: s
     base = calibrate(loaded, asked(places, ()), cache, tick=progress.say)
     with dosed(loaded, best_path(loaded)) as session:
         found = complete(session, request, base, cache, Bar())
-        packs = [pack for pack in library(places.project).packs.values() if _scaled(pack, found)]
-        equipped = calibrate(loaded, asked(places, *Request.names(packs)), cache)
-        singles = [one for pack in packs for one in pack.singles]
-        progress.stage("KL units of packs")
-        units(session, singles, library(places.project).neutral(), equipped, cache)
-    return Calibrated(loaded.name, loaded.depth, found, cache)
+        responses = respond(session, found, places, cache)
+    return Calibrated(
+        EMBEDDED_TITLE if spec.source == EMBEDDED.source else loaded.name, loaded, base.subject, found, responses, cache
+    )
+
+
+def respond(session: Session, found: Evidence, places: Places, cache: Cache) -> Responses:
+    """Return the KL units and the curves of all packs whose vectors may be used; shams have units and no curves."""
+    texts = library(places.project)
+    packs = [pack for pack in texts.packs.values() if _scaled(pack, found)]
+    equipped = calibrate(session.model, asked(places, *Request.names(packs)), cache)
+    singles = [one for pack in packs for one in pack.singles]
+    progress.stage("KL units of packs")
+    solved = dict(zip(map(id, singles), units(session, singles, texts.neutral(), equipped, cache), strict=True))
+    known = {pack.name: unit for pack in singles if (unit := solved[id(pack)]) is not None and pack in packs}
+    reached = [pack for pack in packs if pack.name in known]
+    progress.stage("dose-response curves")
+    passages = passages_of(session.model, texts.neutral())
+    found_curves = kept_curves(session, reached, [known[p.name].factor for p in reached], passages, equipped, cache)
+    silent = tuple(pack.name for pack in packs if pack.name not in known and not pack.members)
+    return Responses(known, found_curves, silent)
 
 
 def _scaled(pack: Pack, found: Evidence) -> bool:
@@ -75,18 +116,22 @@ def _scaled(pack: Pack, found: Evidence) -> bool:
     return pack.kl is not None and needed <= valid
 
 
+def _rounded(value: float | None, places: int) -> float | None:
+    return None if value is None else round(value, places)
+
+
 def row(card: Card) -> dict[str, object]:
     """Return one line of the table of vectors."""
-    cause = card.causal
+    cause = card.causal or Causal()
     return {
         "vector": card.concept,
         "layer": card.layer,
         "d'": round(card.separation, 2),
         "AUC": round(card.auc, 3),
         "p topics": round(max(card.p_separation, card.p_auc), 5),
-        "dose of 1 nat": None if cause is None else round(cause.relative, 3),
-        "shift": None if cause is None else round(cause.shift, 2),
-        "p shams": None if cause is None else round(cause.pvalue, 3),
+        "dose of 1 nat": _rounded(cause.relative, 3),
+        "shift": _rounded(cause.shift, 2),
+        "p shams": _rounded(cause.pvalue, 3),
         "valid": "yes" if card.valid else "; ".join(card.failures),
     }
 
@@ -97,11 +142,11 @@ def write_cards(found: Calibrated, folder: Path) -> None:
     for card in found.evidence.cards:
         facts = {"model": found.name, **plain(card), "valid": card.valid}  # type: ignore[dict-item]
         (folder / f"{card.concept}.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        write_png(card_plot(card, middle(found.depth).start), folder)
+        write_png(card_plot(card, middle(found.model.depth).start), folder)
 
 
 def document(found: Calibrated, places: Places, folder: Path) -> None:
-    """Write vectors.md and its pictures into a folder of documentation."""
+    """Write vectors.md, heads.md and their pictures into a folder of documentation."""
     contrast = library(places.project).contrast
     progress.stage("wording of the contrast sets", len(found.evidence.cards))
     words = {}
@@ -109,10 +154,48 @@ def document(found: Calibrated, places: Places, folder: Path) -> None:
         words[card.concept] = wording(card.concept, load_contrast(contrast, card.concept))
         progress.tick(1)
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    text = page(found.name, found.evidence, words, Path(places.project) / "analysis" / "templates")
+    templates = Path(places.project) / "analysis" / "templates"
+    text = page(found.name, found.evidence, words, leak_report(places), templates)
     (folder / "vectors.md").write_text(text, encoding="utf-8")
     for plot in (overview(found.evidence.cards), specificity(found.evidence)):
         write_png(plot, folder / "pictures")
+    answers = found.responses
+    doses = doses_page(found.name, answers.curves, answers.units, answers.silent, templates)
+    (folder / "doses.md").write_text(doses, encoding="utf-8")
+    if answers.curves:
+        write_png(picture(answers.curves), folder / "pictures")
+    progress.stage("heads: scores, circuits, ablation")
+    heads.write(folder, found.model, found.name)
+
+
+def write_gguf(found: Calibrated, folder: Path) -> int:
+    """Write every valid vector as a control vector that llama.cpp reads; return how many there are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    valid = [pair for pair in zip(found.evidence.cards, found.evidence.directions, strict=True) if pair[0].valid]
+    for card, made in valid:
+        norm, hint = found.subject.stream_norm(card.layer), str(found.model.network.config.model_type)
+        export(folder / f"{card.concept}.gguf", card, made, norm, hint)
+    return len(valid)
+
+
+def read_leaks(file: Path) -> Leaks | None:
+    """Return the leak report in a file, None where there is none."""
+    return TypeAdapter(Leaks).validate_json(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def leak_report(places: Places) -> Leaks:
+    """Return what the contrast sets share with the instruments; read from the project while the texts are the same."""
+    texts, file = library(places.project), Path(places.project) / "datasets" / "calibration" / "leaks.json"
+    contrast = {name: load_contrast(texts.contrast, name) for name in concepts_of(places)}
+    items = items_of(texts.scales.values())
+    known = read_leaks(file)
+    if known is not None and known.texts == texts_of(contrast, items):
+        return known
+    progress.stage("leaks between contrast sets and instruments")
+    found = leaks(contrast, items, partial(middle_states, model(EMBEDDED, places.cache)))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(plain(found), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return found
 
 
 def ship(found: Calibrated) -> int:

@@ -15,6 +15,7 @@ from tasks import progress
 from tasks.lab import Places, calibration, library, model
 
 EMBEDDED = ModelSpec("smollm2-135m", "embedded")
+EMBEDDED_TITLE = "SmolLM2-135M-Instruct (Q4_1, dequantised)"
 GIVEN: Mapping[str, object] = {"bias_type": "calm", "heads": "17.3,18.6", "steering_type": "visionary"}
 TEXTS = 4
 Dose = tuple[str, Effect, float]
@@ -43,4 +44,4 @@ def effects_page(places: Places) -> str:
     progress.stage("effects at their doses", len(made) * len(passages))
     with dosed(loaded) as session:
         found = acts(session, made, passages, subject, progress.tick)
-    return page("SmolLM2-135M-Instruct (Q4_1, dequantised)", made, found)
+    return page(EMBEDDED_TITLE, made, found)

@@ -133,6 +133,7 @@ def room(plan: Plan | StudyConfig, loaded: LoadedModel, found: Calibration, text
             batch=plan.batch,
             story_tokens=plan.story_tokens,
             seed=plan.seed,
+            unvalidated=bool(found.refused),
         )
 
 

@@ -79,6 +79,8 @@ def opened(run: Run) -> Calibration:
         changed = ", ".join(sorted(key for key in plan.texts if texts.get(key) != plan.texts[key])) or "a new text"
         raise IntegrityError(f"The texts are not the registered ones: {changed} changed since registration.")
     found = calibration(loaded, packs_of(plan), run.places)
+    if found.refused == plan.unvalidated:
+        found = found.admitting()
     if found.fingerprint != plan.calibration:
         raise CalibrationError(
             f"Calibrating {plan.model!r} gave {found.fingerprint[:12]}; registered was {plan.calibration[:12]}."
@@ -121,6 +123,8 @@ def ready(config: StudyConfig, places: Places) -> Readiness:
     progress.stage("calibration")
     packs = tuple(texts.pack(name) for name in config.arms)
     found = calibration(loaded, packs, places)
+    if config.allow_unvalidated:
+        found = found.admitting()
     with room(config, loaded, found, texts) as open_room:
         factors = kl_factors(packs, units(open_room.session, found, places))
         progress.say("entropy placebo")
@@ -130,7 +134,7 @@ def ready(config: StudyConfig, places: Places) -> Readiness:
         doses = matched_doses(open_room.session, found.subject, dosed, texts=neutral)
         progress.stage("positive control")
         controls = positive_control(open_room, texts, controlled(config, packs), pilots=config.pilot_units)
-    return Readiness(found.fingerprint, factors, doses, controls)
+    return Readiness(found.fingerprint, factors, doses, controls, found.refused)
 
 
 @step("register")

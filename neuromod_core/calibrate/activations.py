@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from neuromod_core.engine.rows import pad_right
@@ -12,6 +14,7 @@ from neuromod_core.kernel.errors import CalibrationError
 from neuromod_core.models import LoadedModel
 
 BATCH = 24
+Array = NDArray[np.float64]
 
 
 def tokens_of(model: LoadedModel, text: str) -> list[int]:
@@ -71,6 +74,17 @@ def mean_and_last(skip: int) -> Callable[[Tensor, Tensor], Tensor]:
         return torch.stack([mean, last], dim=1)
 
     return reduce
+
+
+def middle_states(model: LoadedModel, texts: Sequence[str]) -> Array:
+    """Return the mean state (texts, width) of every text at the middle layer: where a text stands among others."""
+    states = streams(model, [tokens_of(model, text) for text in texts], _mean)
+    return np.asarray(states[:, model.depth // 2].numpy(), dtype=np.float64)
+
+
+def _mean(states: Tensor, mask: Tensor) -> Tensor:
+    mean: Tensor = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+    return mean
 
 
 def norms_after_first(states: Tensor, mask: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ options, or two statements. With  y_k = log P(first answer) - log P(second)  at 
 
 so that a taste for a letter, which A/B scores are known to mix in, cannot pass for content. The vector is pushed along
 at plus and at minus its KL unit, beside random and label-shuffled directions each at its own, and beside an instruction
-in words; all are rows of one batch, and directions are added at every token of question and answer.
+in words: all rows of one batch. Directions are added at every token of question and answer.
 Sources: Rimsky et al. 2024 (CAA); Perez et al. 2022 (statements); Tan et al. 2024 (letter bias, moves the wrong way).
 """
 
@@ -42,9 +42,8 @@ from neuromod_core.models import LoadedModel
 from neuromod_core.packs import Dosed, Pack
 from neuromod_core.stats import bootstrap_t
 
-METHOD = 1  # raise it when the numbers change
-PAIRS, UNITS, FOLDS, SHAMS = 128, 25, 8, 10  # so many random directions, and as many label-shuffled ones
-Tokens = Sequence[int]
+METHOD, PAIRS, UNITS, FOLDS = 1, 128, 25, 8  # raise METHOD when the numbers change
+SHAMS = 10  # random directions, and as many label-shuffled ones
 
 # Where the files are public (CAA: MIT, by way of a mirror; persona statements: CC BY 4.0), and their SHA-256.
 ORIGINS = {
@@ -117,7 +116,7 @@ class Question:
 @dataclass(frozen=True)
 class Behaviour:
     """A set, drawn: questions to learn from, alternating in which answer matches, and units that were held out;
-    `left_out` records were not asked, having more than two options."""
+    `left_out` records have more than two options."""
 
     name: str
     form: Form
@@ -218,14 +217,12 @@ class Turn:
 
 def turn(model: LoadedModel, form: Form) -> Turn:
     """Return how a model is asked; raise CalibrationError where its tokens do not part the two answers."""
-    mark = "QUESTION"
-    asked = [{"role": "user", "content": mark}]
+    asked = [{"role": "user", "content": (mark := "QUESTION")}]
     parts = model.tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False).split(mark)
     if len(parts) != 2:
         raise CalibrationError(f"The chat template of {model.name} gives the user's words {len(parts) - 1} times.")
     first, second = (model.encode(answer) for answer in form.answers)
-    at = next((at for at, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), None)
-    if at is None:
+    if (at := next((at for at, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), None)) is None:
         raise CalibrationError(f"The tokens of {model.name} do not part {' and '.join(form.answers)}.")
     return Turn(model.encode(parts[0]), parts[1], first[:at], (first[at], second[at]))
 
@@ -254,10 +251,15 @@ class Learned:
 def learn(states: Array, name: str) -> Learned:
     """Return the mean-difference vector of states (pairs, 2, layers, width) of every layer of the model.
 
-    The layer is the one of largest d', every eighth of the pairs being judged by the vector of the others. No held-out
+    The pairs alternate in which answer matches. The mean state of either answer is taken away first: it says what was
+    answered, not what matches; the vector stays as it is, and d' and shuffled shams no longer rest on letters. The
+    layer is the one of largest d', every eighth of the pairs being judged by the vector of the others. No held-out
     question is seen; d' at the chosen layer is the largest of several and flatters a little.
     """
-    within = middle(states.shape[2])
+    within, states = middle(states.shape[2]), states.copy()
+    states[1::2] = states[1::2, ::-1]  # by answer
+    states -= states.mean(0)
+    states[1::2] = states[1::2, ::-1]  # by what matches again
     folds = (np.arange(len(states)) // 2) % FOLDS  # two in turn, so that both answers match in every fold
     profile = layer_profile(products(states[:, :, within], folds))
     layer = within.start + int(profile.argmax())
@@ -267,7 +269,7 @@ def learn(states: Array, name: str) -> Learned:
 
 
 def arms(
-    session: Session, learned: Learned, name: str, neutral: Sequence[Tokens], subject: Subject
+    session: Session, learned: Learned, name: str, neutral: Sequence[Sequence[int]], subject: Subject
 ) -> tuple[list[Pack], Subject]:
     """Return packs at their KL units, "up" and "down" first, and a subject that has their directions. A sham that
     cannot change the next token by 1 nat in its range is missing; CalibrationError is raised when the vector cannot."""
@@ -322,7 +324,7 @@ class Outcome:
 
     separation: cross-validated d' of the training pairs at `layer`.  up_dose, down_dose: KL units as shares of the
     residual norm.  undosed: mean log-odds of the matching answer before.  shams: content of every sham.
-    pvalue: share of shams, the vector counted among them, that move content up at least as far.
+    pvalue: share of shams, the vector counted among them, that move content up as far (Phipson & Smyth 2010).
     """
 
     name: str
@@ -349,16 +351,11 @@ def shift(content: Array, letter: Array, sign: int, *names: str) -> Shift:
     return Shift(float(content.mean()), low, high, float((sign * content < 0).mean()), float(letter.mean()))
 
 
-def rank(mean: float, shams: Sequence[float]) -> float:
-    """Return (1 + number of shams that reach `mean`) / (1 + number of shams).  Source: Phipson & Smyth 2010."""
-    return (1 + sum(sham >= mean for sham in shams)) / (1 + len(shams))
-
-
 def outcome(
     session: Session,
     behaviour: Behaviour,
     instruction: str,
-    neutral: Sequence[Tokens],
+    neutral: Sequence[Sequence[int]],
     subject: Subject,
     tick: Callable[[str], None],
 ) -> Outcome:
@@ -398,6 +395,6 @@ def outcome(
         down_dose=packs[1].effects[0].dose,
         undosed=float((asked[0, :, 0] - asked[0, :, 1]).mean() / 2),
         shams=shams,
-        pvalue=rank(moved["up"].mean, list(shams.values())),
+        pvalue=(1 + sum(mean >= moved["up"].mean for mean in shams.values())) / (1 + len(shams)),
         **moved,
     )

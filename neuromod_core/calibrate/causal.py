@@ -25,12 +25,12 @@ from neuromod_core.engine.generate import UNDOSED
 from neuromod_core.engine.rows import Row
 from neuromod_core.engine.score import score
 from neuromod_core.engine.session import Session
-from neuromod_core.kernel.errors import CalibrationError
 from neuromod_core.kernel.rng import rng
 from neuromod_core.packs import Dosed, Pack
 
 SHAMS = 20  # random directions, and as many label-shuffled ones
 PAIRS = 2  # held-out pairs of every topic
+MATCHED_ON = 2  # neutral texts on which the doses of a vector and its shams are matched
 Tokens = Sequence[int]
 
 
@@ -40,20 +40,20 @@ class Causal:
 
     relative: the vector's KL unit, as a share of the residual norm.  shift: mean over topics.  topics: mean shift of
     every topic.  random, shuffled: mean shift under every sham.  pvalue: share of shams, the vector counted among them,
-    that shift at least as far.
+    that shift at least as far.  All are missing when the vector cannot change the next token by 1 nat within its range.
     """
 
-    relative: float
-    shift: float
-    topics: tuple[float, ...]
-    random: tuple[float, ...]
-    shuffled: tuple[float, ...]
-    pvalue: float
+    relative: float | None = None
+    shift: float | None = None
+    topics: tuple[float, ...] = ()
+    random: tuple[float, ...] = ()
+    shuffled: tuple[float, ...] = ()
+    pvalue: float | None = None
 
     @property
     def passed(self) -> bool:
         """Whether the vector moves its concept up, and further than 95 % of equally loud shams."""
-        return self.shift > 0 and self.pvalue < 0.05
+        return self.shift is not None and self.pvalue is not None and self.shift > 0 and self.pvalue < 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,9 +112,6 @@ def causal(session: Session, concept: HeldOut, prompt: Tokens, neutral: Sequence
     """Return what pushing along a vector and along its shams does to held-out pairs.
 
     prompt: what the model reads before a sentence.  neutral: texts on which doses are matched.
-
-    Raises:
-        CalibrationError: when the vector cannot reach 1 nat within its range.
     """
     directions = {"vector": concept.vector.direction.numpy().astype(np.float64)}
     directions |= {f"random{at:02d}": row for at, row in enumerate(_random(concept.vector))}
@@ -123,7 +120,7 @@ def causal(session: Session, concept: HeldOut, prompt: Tokens, neutral: Sequence
     equipped = _with(subject, concept.vector, directions | folds)
     doses = _doses(session, list(directions), neutral, equipped)
     if "vector" not in doses:
-        raise CalibrationError(f"Vector {concept.vector.name!r} cannot change the next token by 1 nat in its range.")
+        return Causal()
     shams = [_pack(name, doses[name]) for name in directions if name in doses and name != "vector"]
     flat = [pair for topic in concept.pairs for pair in topic]
     moved = _log_odds(session, [UNDOSED, *shams], prompt, flat, equipped)

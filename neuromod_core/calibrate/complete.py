@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from neuromod_core.calibrate.activations import opening, tokens_of
-from neuromod_core.calibrate.causal import PAIRS, Causal, HeldOut, causal
+from neuromod_core.calibrate.causal import MATCHED_ON, PAIRS, Causal, HeldOut, causal
 from neuromod_core.calibrate.contrast import Pair, load_contrast
 from neuromod_core.calibrate.keep import Cache
 from neuromod_core.calibrate.methods import Array
@@ -124,7 +124,7 @@ def check_causes(
     missing = [card.concept for card, _ in found if kept_causal(model, card.concept, request, cache) is None]
     if missing:
         progress.stage("causal checks against forty shams each", len(missing))
-    texts, prompt = passages(model, request.neutral), opening(model)
+    texts, prompt = passages(model, request.neutral)[:MATCHED_ON], opening(model)
     for card, made in found:
         if card.concept not in missing:
             continue

@@ -82,22 +82,36 @@ def divergences(
     return torch.cat(columns, dim=1)
 
 
-def rollout_divergences(session: Session, packs: Sequence[Pack], texts: Sequence[Tokens], subject: Subject) -> Tensor:
-    """Return KL(dosed || undosed) in nats, (packs, tokens), on what each dosed model writes after the texts' openings.
+@dataclass(frozen=True, eq=False)
+class Rollout:
+    """What a dosed model wrote, token by token; NaN where a row had stopped.
 
-    Tokens that a row did not write, since it stopped, are NaN.
+    kl: KL(dosed || undosed) in nats, (packs, texts, tokens).  surprise: -log probability of each written token under
+    the *undosed* model, in nats, of the same shape.  tokens: per pack and text.
     """
+
+    kl: Tensor
+    surprise: Tensor
+    tokens: list[list[tuple[int, ...]]]
+
+
+def rollouts(session: Session, packs: Sequence[Pack], texts: Sequence[Tokens], subject: Subject) -> Rollout:
+    """Return what each pack writes after the texts' openings, and how far from the undosed model that is."""
     prompts = [prompt for prompt, _ in _halves(texts)]
     rows = [Row(prompt, pack, Stream(0, f"rollout {at}")) for pack in packs for at, prompt in enumerate(prompts)]
-    result = torch.full((len(rows), WRITTEN), float("nan"))
-    written = generate(session, rows, subject, tokens=WRITTEN)
+    written = [text.tokens for text in generate(session, rows, subject, tokens=WRITTEN)]
+    kl, surprise = (torch.full((len(rows), WRITTEN), float("nan")) for _ in range(2))
     for first in range(0, len(rows), BATCH):
-        part = [(row, text.tokens) for row, text in zip(rows, written, strict=True)][first : first + BATCH]
+        part = list(zip(rows, written, strict=True))[first : first + BATCH]
         dosed = read(session, [Given(row.pack, row.prompt, tokens) for row, tokens in part], subject)
         plain = read(session, [Given(UNDOSED, row.prompt, tokens) for row, tokens in part], subject)
-        for at, (one, other) in enumerate(zip(dosed, plain, strict=True)):
-            result[first + at, : len(part[at][1])] = divergence(one.logprob, other.logprob)
-    return result.view(len(packs), -1)
+        for at, (one, other) in enumerate(zip(dosed, plain, strict=True), start=first):
+            chosen = torch.tensor(written[at], device=other.logprob.device)[:, None]
+            kl[at, : len(chosen)] = divergence(one.logprob, other.logprob)
+            surprise[at, : len(chosen)] = -other.logprob.gather(-1, chosen)[:, 0]
+    shape, per = (len(packs), len(prompts), WRITTEN), len(prompts)
+    grouped = [written[start : start + per] for start in range(0, len(written), per)]
+    return Rollout(kl.view(shape), surprise.view(shape), grouped)
 
 
 def loudness(divergences: Tensor) -> Tensor:
@@ -143,8 +157,30 @@ def _bracket(pack: Pack, factors: Sequence[float], kls: Sequence[float], target:
     return None
 
 
-def _around(guess: float, top: float) -> list[float]:
-    return sorted({min(guess, top), min(2 * guess, top)})
+def _crossings(
+    packs: Sequence[Pack],
+    wanted: Sequence[float],
+    guess: float | None,
+    measure: Callable[[Sequence[Pack]], list[float]],
+) -> dict[int, _Search]:
+    """Return, per number of a pack, the bracket of its first crossing; packs that do not reach their target are absent.
+
+    The grid is laid out from the largest factor down; with a guess, somewhat more than it is tried first, alone.
+    """
+    tops = [largest_factor(pack) for pack in packs]
+    grids = [[top * share for share in GRID] for top in tops]
+    found: dict[int, _Search] = {}
+    stages = [grids] if guess is None else [[[min(1.5 * guess, top)] for top in tops], grids]
+    for stage in stages:
+        rest = [number for number in range(len(packs)) if number not in found]
+        seen = iter(measure([packs[number].scaled(factor) for number in rest for factor in stage[number]]))
+        for number in rest:
+            kls = [next(seen) for _ in stage[number]]
+            if (search := _bracket(packs[number], stage[number], kls, wanted[number])) is not None:
+                found[number] = search
+        if len(found) == len(packs):
+            break
+    return found
 
 
 def kl_units(
@@ -160,8 +196,7 @@ def kl_units(
     """Return the KL unit of every pack, None for one that cannot reach its target within the ranges of its effects.
 
     targets: nats at the 95th percentile, one a pack; 1 for all when not given.  guess: a factor near which the units
-    are thought to lie, for packs that are alike; it takes the place of the grid's smaller factors.  tick: told how many
-    rows were read.
+    are thought to lie, for packs that are alike.  tick: told how many rows were read.
     """
     wanted = [TARGET] * len(packs) if targets is None else list(targets)
     if not packs:
@@ -171,17 +206,8 @@ def kl_units(
         found: list[float] = loudness(divergences(session, scaled, texts, subject, tick)).tolist()
         return found
 
-    tops = [largest_factor(pack) for pack in packs]
-    grid = [[top * share for share in GRID] if guess is None else _around(guess, top) for top in tops]
-    laid_out = [pack.scaled(factor) for pack, factors in zip(packs, grid, strict=True) for factor in factors]
-    seen = iter(measure(laid_out))
-    found: dict[int, Matched] = {}
-    open_searches: dict[int, _Search] = {}
-    for number, pack in enumerate(packs):
-        kls = [next(seen) for _ in grid[number]]
-        if (search := _bracket(pack, grid[number], kls, wanted[number])) is not None:
-            open_searches[number] = search
-            found[number] = Matched(search.high, search.high_kl)
+    open_searches = _crossings(packs, wanted, guess, measure)
+    found = {number: Matched(search.high, search.high_kl) for number, search in open_searches.items()}
     for _ in range(STEPS):
         searching = [n for n in open_searches if abs(found[n].kl - wanted[n]) > TOLERANCE * wanted[n]]
         if not searching:

@@ -104,7 +104,7 @@ def export(path: Path, card: Card, found: Direction, stream_norm: float, model_h
     """
     if not card.valid:
         raise CalibrationError(f"Vector {card.concept!r} is not exported: {'; '.join(card.failures)}.")
-    if card.causal is None:
-        raise CalibrationError(f"The KL unit of vector {card.concept!r} was not measured; `write_gguf` needs none.")
+    if card.causal is None or card.causal.relative is None:
+        raise CalibrationError(f"Vector {card.concept!r} has no measured KL unit; `write_gguf` writes it without.")
     shifts = {card.layer: card.causal.relative * stream_norm}
     write_gguf(path, found.vectors, model_hint, shifts=shifts, name=card.concept)

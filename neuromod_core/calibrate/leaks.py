@@ -12,7 +12,7 @@ share.  Source: Mu & Viswanath 2018 (all but the top).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from neuromod_core.calibrate.contrast import Pair
 from neuromod_core.calibrate.methods import unit
 from neuromod_core.calibrate.wording import words
+from neuromod_core.instruments import Scale
 from neuromod_core.kernel.errors import CalibrationError
 from neuromod_core.kernel.types import digest, plain
 
@@ -72,6 +73,17 @@ def texts_of(contrast: Mapping[str, Sequence[Pair]], items: Items) -> str:
     return digest([plain(contrast), plain(items)])
 
 
+def items_of(scales: Iterable[Scale]) -> dict[str, list[str]]:
+    """Return "item pole" -> its wordings, of every item that has paraphrases."""
+    return {
+        f"{item.id} {pole}": [getattr(wording, pole) for wording in item.wordings]
+        for scale in scales
+        for item in scale.items
+        if item.paraphrases
+        for pole in ("keyed", "antonym")
+    }
+
+
 def phrases(text: str, n: int = FIVE) -> set[str]:
     """Return all runs of n words of a text."""
     parts = words(text)
@@ -82,7 +94,7 @@ def places(states: Array) -> Array:
     """Return unit places of mean states (texts, width): without their mean and their shared components."""
     centred = states - states.mean(0)
     _, vectors = np.linalg.eigh(centred.T @ centred)
-    shared = vectors[:, -COMMON:]
+    shared = vectors[:, vectors.shape[1] - COMMON :]
     return unit(centred - centred @ shared @ shared.T)
 
 

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from neuromod_core.calibrate.activations import mean_and_last, opening, stream_norms, streams, tokens_of
-from neuromod_core.calibrate.causal import Causal
+from neuromod_core.calibrate.causal import MATCHED_ON, PAIRS, SHAMS, Causal
 from neuromod_core.calibrate.contrast import Pair, load_contrast
 from neuromod_core.calibrate.heads import THRESHOLD, head_scores, split_half
 from neuromod_core.calibrate.keep import Cache
@@ -60,6 +60,16 @@ class Calibration:
     induction: Tensor
     reliability: float
     fingerprint: str
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """The vectors that failed their validation."""
+        return tuple(card.concept for card in self.cards if not card.valid)
+
+    def admitting(self) -> Calibration:
+        """Return the calibration with every vector admitted, also those that failed; whoever uses it has to say so."""
+        vectors = {name: replace(one, valid=True) for name, one in self.subject.vectors.items()}
+        return replace(self, subject=replace(self.subject, vectors=vectors))
 
 
 # Each part is read back after it is written, so that a fresh calibration and a kept one are the same bits.
@@ -115,7 +125,8 @@ def vector(
 def causal_key(model: LoadedModel, concept: str, request: Request) -> str:
     """Return the fingerprint of all that the causal check of a concept depends on."""
     pairs = load_contrast(request.contrast, concept)
-    return digest(["causal", vector_key(model, concept, pairs, request.method), list(request.neutral)])
+    settings = [SHAMS, PAIRS, MATCHED_ON, list(request.neutral)]
+    return digest(["causal", vector_key(model, concept, pairs, request.method), *settings])
 
 
 def kept_causal(model: LoadedModel, concept: str, request: Request, cache: Cache) -> Causal | None:

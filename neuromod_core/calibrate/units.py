@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from pydantic import TypeAdapter
 
+from neuromod_core.calibrate.curve import MULTIPLES, Curve, curves
 from neuromod_core.calibrate.dose import PROMPT, TARGET, Matched, Tick, kl_units
 from neuromod_core.calibrate.keep import Cache
 from neuromod_core.calibrate.subject import METHOD, Calibration
 from neuromod_core.effects import Subject
 from neuromod_core.engine.session import Session
-from neuromod_core.kernel.types import digest
+from neuromod_core.kernel.types import digest, plain
 from neuromod_core.models import LoadedModel
 from neuromod_core.packs import Pack
 
@@ -33,6 +35,24 @@ def _basis(pack: Pack, subject: Subject) -> str:
     heads = {name: mask.tolist() for name, mask in subject.head_sets.items()}
     norms = [] if subject.stream_norms is None else subject.stream_norms.tolist()
     return digest([vectors, [subject.lexicons[name].tolist() for name in words], heads, norms])
+
+
+def kept_curves(
+    session: Session,
+    packs: Sequence[Pack],
+    factors: Sequence[float],
+    texts: Sequence[Sequence[int]],
+    calibration: Calibration,
+    cache: Cache,
+) -> tuple[Curve, ...]:
+    """Return the dose-response curves of packs at their units, from the cache where they are there."""
+    made = [[pack.fingerprint, _basis(pack, calibration.subject), pack.name] for pack in packs]
+    key = digest(["curves", METHOD, session.model.fingerprint, made, list(factors), list(texts), list(MULTIPLES)])
+    if (kept := cache.read("curves", key)) is None:
+        found = curves(session, packs, factors, texts, calibration.subject)
+        cache.write("curves", key, {}, {"curves": plain(found)})
+        return kept_curves(session, packs, factors, texts, calibration, cache)
+    return TypeAdapter(tuple[Curve, ...]).validate_python(kept[1]["curves"])
 
 
 def units(

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from neuromod_core.calibrate.causal import SHAMS
+from neuromod_core.calibrate.causal import SHAMS, Causal
 from neuromod_core.calibrate.complete import Evidence
+from neuromod_core.calibrate.leaks import Leaks
 from neuromod_core.calibrate.vectors import LEAST_EXPLAINED, SHUFFLES, Card
 from neuromod_core.calibrate.wording import Wording
 from neuromod_core.report.canvas import Plot, bare, drawing, inside
@@ -68,7 +69,7 @@ def _separations(axes: Axes, cards: Sequence[Card]) -> None:
 
 def _causes(axes: Axes, cards: Sequence[Card]) -> None:
     for row, card in enumerate(cards):
-        if card.causal is None:
+        if card.causal is None or card.causal.shift is None:
             continue
         shams = np.array([*card.causal.random, *card.causal.shuffled])
         axes.plot(shams, np.full(len(shams), row), "|", color=MUTED, markersize=9, alpha=0.8)
@@ -135,7 +136,7 @@ def card_plot(card: Card, first: int) -> Plot:
         centre.invert_yaxis()
         centre.axvline(0, color=MUTED, linewidth=0.8)
         centre.set(xlabel="d\u2032 at this layer", title="methods")
-        if card.causal is not None:
+        if card.causal is not None and card.causal.shift is not None:
             _strip(right, card)
         else:
             bare(right)
@@ -145,7 +146,7 @@ def card_plot(card: Card, first: int) -> Plot:
 
 def _strip(axes: Axes, card: Card) -> None:
     found = card.causal
-    if found is None:
+    if found is None or found.shift is None:
         return
     for row, values in enumerate((found.random, found.shuffled, found.topics)):
         axes.plot(values, np.full(len(values), row), "|", color=MUTED, markersize=14)
@@ -153,11 +154,10 @@ def _strip(axes: Axes, card: Card) -> None:
     axes.set_yticks(range(3), ["random", "shuffled", "vector,\nby topic"])
     axes.set_ylim(2.6, -0.6)
     axes.axvline(0, color=MUTED, linewidth=0.8)
-    axes.set(xlabel="nats a held-out pair", title=f"pushed at {found.relative:.2f} of the residual norm")
+    axes.set(xlabel="nats a held-out pair", title=f"pushed at {found.relative or 0:.2f} of the residual norm")
 
 
 def _line(card: Card, words: Wording) -> str:
-    cause = card.causal
     cells = [
         f"`{card.concept}`",
         str(card.pairs),
@@ -169,16 +169,20 @@ def _line(card: Card, words: Wording) -> str:
         f"{100 * card.wrong_way:.0f} %",
         f"{card.cosine:.2f}",
         f"{100 * card.explained:.0f} %",
-        "\u2013" if cause is None else f"{cause.relative:.2f}",
-        "\u2013" if cause is None else f"{cause.shift:+.2f}",
-        "\u2013" if cause is None else f"{max((*cause.random, *cause.shuffled)):+.2f}",
-        "\u2013" if cause is None else f"{cause.pvalue:.3f}",
+        *_caused(card.causal),
         "yes" if card.valid else "**no**: " + "; ".join(card.failures),
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def page(model: str, evidence: Evidence, words: Mapping[str, Wording], templates: Path) -> str:
+def _caused(found: Causal | None) -> list[str]:
+    if found is None or found.relative is None or found.shift is None or found.pvalue is None:
+        return ["\u2013"] * 4
+    best = max((*found.random, *found.shuffled))
+    return [f"{found.relative:.2f}", f"{found.shift:+.2f}", f"{best:+.2f}", f"{found.pvalue:.3f}"]
+
+
+def page(model: str, evidence: Evidence, words: Mapping[str, Wording], shared: Leaks, templates: Path) -> str:
     """Return docs/vectors.md: every vector with its evidence, the methods, and what was refused."""
     cards = evidence.cards
     surroundings = Environment(loader=FileSystemLoader(templates), undefined=StrictUndefined, autoescape=False)
@@ -191,4 +195,5 @@ def page(model: str, evidence: Evidence, words: Mapping[str, Wording], templates
         explained=sum(card.explained > LEAST_EXPLAINED for card in cards),
         shams=SHAMS,
         shuffles=SHUFFLES,
+        leaks=shared,
     )

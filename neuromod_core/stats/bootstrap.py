@@ -4,30 +4,65 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from neuromod_core.kernel.errors import DataError, OutOfRange
 from neuromod_core.stats.result import Interval, Result
-from neuromod_core.stats.sample import FloatArray, open_unit, varying, vector
+from neuromod_core.stats.sample import FloatArray, codes, open_unit, varying, vector
 
 _CHUNK = 2**21  # resampled numbers held at once: 16 MB
 
 
+class _Clusters(NamedTuple):
+    """What is resampled: the number of units of each cluster and the sum of their differences, (..., clusters) each."""
+
+    size: FloatArray
+    total: FloatArray
+
+    def take(self, chosen: npt.NDArray[np.int64]) -> _Clusters:
+        """Return resamples, (draws, clusters), of the clusters numbered by `chosen`."""
+        return _Clusters(self.size[chosen], self.total[chosen])
+
+    def mean(self) -> FloatArray:
+        """Return the mean over units: (...)."""
+        mean: FloatArray = self.total.sum(axis=-1) / self.size.sum(axis=-1)
+        return mean
+
+    def standard_error(self) -> FloatArray:
+        """Return the standard error of that mean, clusters being independent: (...)."""
+        count = self.total.shape[-1]
+        excess = self.total - self.mean()[..., None] * self.size
+        error: FloatArray = np.sqrt(count / (count - 1) * np.square(excess).sum(axis=-1)) / self.size.sum(axis=-1)
+        return error
+
+
 def bootstrap_t(
-    differences: npt.ArrayLike, *, level: float = 0.95, draws: int = 9_999, generator: np.random.Generator
+    differences: npt.ArrayLike,
+    *,
+    cluster: npt.ArrayLike | None = None,
+    level: float = 0.95,
+    draws: int = 9_999,
+    generator: np.random.Generator,
 ) -> Result:
     """Return the mean of (units,) differences with its bootstrap-t interval, units resampled with replacement.
 
+    cluster: (units,), labels of units that are not independent, as contexts that share a vignette. Whole clusters are
+    then resampled, and n counts them.
+
     Formula:  t*_b = (mean*_b - mean) / SE*_b;  ci = [mean - t*_(1 - a/2) SE, mean - t*_(a/2) SE], the quantiles being
     the k-th largest and smallest t* with k = (draws + 1) a / 2;  p = 2 (1 + #{t*_b at or beyond t}) / (draws + 1) on
-    the nearer side, so p <= a exactly when the interval leaves out zero. A resample of equal numbers has infinite t*.
-    Source: Efron 1981; Hall 1988, Annals of Statistics 16:927.
+    the nearer side, so p <= a exactly when the interval leaves out zero. A resample of equal means has infinite t*.
+    With C clusters of N_c units and sums S_c,  SE^2 = C / (C - 1) sum (S_c - N_c mean)^2 / (sum N_c)^2,  which is
+    Student's for clusters of one.
+    Source: Efron 1981; Hall 1988, Annals of Statistics 16:927; Field & Welsh 2007, Journal of the Royal Statistical
+    Society B 69:369.
 
     Raises:
-        DataError: for fewer than two units, values that are not finite, differences without spread, or so few distinct
-            ones that the interval is unbounded.
+        DataError: for fewer than two units or clusters, values that are not finite, labels of another length or
+            missing, differences without spread, or so few distinct ones that the interval is unbounded.
         OutOfRange: for a level outside (0, 1), or too few draws for it.
 
     >>> print(bootstrap_t([1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8], generator=np.random.default_rng(0)))
@@ -35,21 +70,36 @@ def bootstrap_t(
     """
     tail = _tail_rank(open_unit(level, "The confidence level"), draws)
     data = varying(vector(differences))
-    mean, se = float(data.mean()), float(_standard_errors(data))
-    resampled = np.sort(np.concatenate([*_studentised(data, draws, generator)]))
+    clusters = _clusters(data, cluster)
+    mean, se = float(clusters.mean()), float(clusters.standard_error())
+    resampled = np.sort(np.concatenate([*_studentised(clusters, draws, generator)]))
     bounds = mean - se * resampled[-tail], mean - se * resampled[tail - 1]
     if not np.isfinite(bounds).all():
         raise DataError(
-            f"The bootstrap-t interval at level {level:g} is unbounded: too few of {data.size} units differ."
+            f"The bootstrap-t interval at level {level:g} is unbounded: too few of {clusters.size.size} "
+            f"{'units' if cluster is None else 'clusters'} differ."
         )
+    within = "" if cluster is None else f" of clusters of {data.size} units"
     return Result(
         estimate=mean,
         ci=Interval(float(bounds[0]), float(bounds[1]), level),
         statistic=mean / se,
         pvalue=_two_sided(resampled, mean / se),
-        n=data.size,
-        method=f"bootstrap-t, {draws} draws",
+        n=clusters.size.size,
+        method=f"bootstrap-t, {draws} draws{within}",
     )
+
+
+def _clusters(data: FloatArray, labels: npt.ArrayLike | None) -> _Clusters:
+    """Return (units,) differences by cluster, each unit its own when there are no labels."""
+    if labels is None:
+        return _Clusters(np.ones(data.size), data)
+    code = codes(labels, data.size, "cluster labels")
+    clusters = _Clusters(np.bincount(code).astype(np.float64), np.bincount(code, weights=data).astype(np.float64))
+    if clusters.size.size < 2:
+        raise DataError(f"All {data.size} units are in one cluster; at least 2 clusters are needed.")
+    varying(clusters.total / clusters.size)
+    return clusters
 
 
 def _tail_rank(level: float, draws: int) -> int:
@@ -61,20 +111,17 @@ def _tail_rank(level: float, draws: int) -> int:
     return rank
 
 
-def _standard_errors(samples: FloatArray) -> FloatArray:
-    """Return the standard error of the mean along the last axis: (..., units) to (...)."""
-    error: FloatArray = np.std(samples, axis=-1, ddof=1) / math.sqrt(samples.shape[-1])
-    return error
-
-
-def _studentised(data: FloatArray, draws: int, generator: np.random.Generator) -> Iterator[FloatArray]:
+def _studentised(clusters: _Clusters, draws: int, generator: np.random.Generator) -> Iterator[FloatArray]:
     """Yield the t* of resamples, a bounded number at a time."""
-    rows = max(_CHUNK // data.size, 1)
+    count, mean = clusters.size.size, clusters.mean()
+    means = clusters.total / clusters.size
+    rows = max(_CHUNK // count, 1)
     for start in range(0, draws, rows):
-        samples = data[generator.integers(data.size, size=(min(rows, draws - start), data.size))]
-        shift = samples.mean(axis=1) - data.mean()
-        repeated = np.ptp(samples, axis=1) == 0
-        yield np.divide(shift, _standard_errors(samples), out=np.copysign(np.inf, shift), where=~repeated)
+        chosen = generator.integers(count, size=(min(rows, draws - start), count))
+        samples = clusters.take(chosen)
+        shift = samples.mean() - mean
+        repeated = np.ptp(means[chosen], axis=1) == 0
+        yield np.divide(shift, samples.standard_error(), out=np.copysign(np.inf, shift), where=~repeated)
 
 
 def _two_sided(resampled: FloatArray, t: float) -> float:

@@ -68,7 +68,7 @@ def adjust(pvalues: npt.ArrayLike, method: Method = "bh") -> FloatArray:
     return out
 
 
-def benjamini_bogomolov(families: Mapping[str, npt.ArrayLike], *, level: float = 0.05) -> tuple[Family, ...]:
+def bogomolov(families: Mapping[str, npt.ArrayLike], *, level: float = 0.05) -> tuple[Family, ...]:
     """Return which families, and which hypotheses within them, are rejected at false discovery rate `level`.
 
     A family's Simes p-value is the least of its BH-adjusted p-values. BH over these at `level` selects the families.
@@ -79,7 +79,7 @@ def benjamini_bogomolov(families: Mapping[str, npt.ArrayLike], *, level: float =
         DataError: for no family, an empty one, or a p-value outside (0, 1].
         OutOfRange: for a level outside (0, 1).
 
-    >>> [family.rejected for family in benjamini_bogomolov({"A": [0.001, 0.2], "B": [0.3, 0.5]})]
+    >>> [family.rejected for family in bogomolov({"A": [0.001, 0.2], "B": [0.3, 0.5]})]
     [(True, False), (False, False)]
     """
     open_unit(level, "The false discovery rate")
@@ -91,6 +91,9 @@ def benjamini_bogomolov(families: Mapping[str, npt.ArrayLike], *, level: float =
         _family(name, p, bool(chosen), inflation=inflation, level=level)
         for (name, p), chosen in zip(within.items(), selected, strict=True)
     )
+
+
+benjamini_bogomolov = bogomolov  # the name it had first
 
 
 def intersection_union(pvalues: npt.ArrayLike) -> float:

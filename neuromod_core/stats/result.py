@@ -69,6 +69,51 @@ class Result:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A number that is reported with its interval and tested against nothing.
+
+    symbol: what it is called in a sentence, such as "alpha".
+    ci: None when the method gives none.
+    n: number of units.
+    """
+
+    symbol: str
+    estimate: float
+    ci: Interval | None
+    n: int
+    method: str
+
+    def __str__(self) -> str:
+        clauses = [f"{self.symbol} = {_number(self.estimate)}", *([str(self.ci)] if self.ci else [])]
+        return f"{', '.join(clauses)} ({self.method}, n = {self.n})"
+
+    def as_row(self) -> dict[str, Cell]:
+        """Return the row of a verdicts table: the columns of a test, None where an estimate has no value."""
+        return {
+            "estimate": self.estimate,
+            "ci_low": self.ci.low if self.ci else None,
+            "ci_high": self.ci.high if self.ci else None,
+            **dict.fromkeys(("g_z", "statistic", "p", "p_adj")),
+            "n": self.n,
+            "method": self.method,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named(Result):
+    """A test of something else than a mean by t: `symbol` names the estimate, `label` the statistic."""
+
+    symbol: str
+    label: str
+
+    def _clauses(self) -> list[str]:
+        """Return what the sentence says, clause by clause."""
+        interval = [str(self.ci)] if self.ci else []
+        statistic = f"{self.label} = {_number(self.statistic)}"
+        return [f"{self.symbol} = {_number(self.estimate)}", *interval, statistic, _probability("p", self.pvalue)]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Paired(Result):
     """A paired t test with its effect sizes:  d_z = mean / SD of the differences,  g_z = J d_z (None for two units)."""
 

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from neuromod_core.kernel.errors import OutOfRange
 from neuromod_core.kernel.register import unknown
+from neuromod_core.stats.arrangements import Alternative
 from neuromod_core.stats.result import Adjusted, Result
 from neuromod_core.stats.sample import ROUNDING, FloatArray, constant, matrix, vector
 
-Alternative: TypeAlias = Literal["greater", "less", "two-sided"]
 _Codes: TypeAlias = npt.NDArray[np.uint64]
 
 EXACT_UNITS = 16  # up to here all 2^n flips are enumerated
@@ -128,6 +128,19 @@ def max_t(
         )
         for mean, statistic, p, p_adj in zip(data.mean(axis=0), *test, strict=True)
     )
+
+
+def flip_pvalues(
+    differences: npt.ArrayLike, *, minimum: float, alternative: Alternative, draws: int, generator: np.random.Generator
+) -> FloatArray:
+    """Return the unadjusted p of each of (units, contrasts) as `sign_flip` gives it, one set of flips serving all.
+
+    Raises:
+        DataError: for fewer than two units, no contrasts, or a value that is not finite.
+        OutOfRange: for a negative minimum, or fewer than one draw.
+        UnknownName: for another alternative.
+    """
+    return _test(matrix(differences), minimum, alternative, draws, generator).p
 
 
 def _test(

@@ -51,6 +51,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             *_maybe(_REAL, "option_mass"),
             *_given(_FLAG, "valid"),
             *_maybe(_TEXT, "reason"),
+            *_given(_FLAG, "unvalidated"),
         ]
     ),
     "generations": pa.schema(
@@ -61,6 +62,7 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             *_given(_TEXT, "text", "stop_reason"),
             *_maybe(_SINGLES, "entropy", "logprob"),
             *_maybe(_REAL, "distinct_2", "repeated_4gram_share"),
+            *_given(_FLAG, "unvalidated"),
         ]
     ),
     "scores": pa.schema(

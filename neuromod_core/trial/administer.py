@@ -6,14 +6,13 @@ What is done to a cell depends on its battery and its unit, never on its arm; ar
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 from neuromod_core.effects import Stream, Subject
 from neuromod_core.engine import Choice, Generation, Likelihood, Row, Session, choose, generate, score
 from neuromod_core.instruments import Scale
+from neuromod_core.instruments.repetition import distinct_pairs, repeated_share
 from neuromod_core.packs import Pack, parse_pack
 from neuromod_core.trial.plan import Assignment, Cell, Plan, Registration, Unit, cells_of
 from neuromod_core.trial.prompts import Prompter, Tokens
@@ -34,7 +33,10 @@ class Seat:
 
 @dataclass(frozen=True, eq=False)
 class Room:
-    """Where cells are administered: a model under the engine, its calibration, its prompts, the scales."""
+    """Where cells are administered: a model under the engine, its calibration, its prompts, the scales.
+
+    unvalidated: whether the study uses a vector that failed its validation; every row says so.
+    """
 
     session: Session
     subject: Subject
@@ -43,6 +45,7 @@ class Room:
     batch: int
     story_tokens: int
     seed: int
+    unvalidated: bool = False
 
 
 def pack_of(plan: Plan, assignment: Assignment) -> Pack:
@@ -156,18 +159,6 @@ def passage_lines(room: Room, seats: Sequence[Seat]) -> list[Line]:
     return lines
 
 
-def distinct_pairs(tokens: Sequence[int]) -> float | None:
-    """Return distinct-2, the share of different adjacent token pairs; None for fewer than two tokens."""
-    pairs = list(pairwise(tokens))
-    return len(set(pairs)) / len(pairs) if pairs else None
-
-
-def repeated_share(tokens: Sequence[int], size: int = 4) -> float | None:
-    """Return the share of n-grams that occurred before in the same text; None for a text shorter than one."""
-    grams = [tuple(tokens[start : start + size]) for start in range(len(tokens) - size + 1)]
-    return sum(count - 1 for count in Counter(grams).values()) / len(grams) if grams else None
-
-
 def _story_line(room: Room, seat: Seat, story: Generation) -> Line:
     text: str = room.prompter.model.tokenizer.decode(story.tokens, skip_special_tokens=True)
     return {
@@ -201,7 +192,12 @@ def administer(room: Room, seats: Sequence[Seat], tick: Tick = lambda _: None) -
     tick(len(full))
     generations = story_lines(room, full)
     tick(len(full))
-    return responses, generations
+    return _marked(room, responses), _marked(room, generations)
+
+
+def _marked(room: Room, lines: Sequence[Line]) -> list[Line]:
+    """Return the lines with the mark of the study; it is the same on all of them, so that it says nothing of an arm."""
+    return [{**line, "unvalidated": room.unvalidated} for line in lines]
 
 
 def ticks_of(plan: Plan, shards: Iterable[int]) -> int:

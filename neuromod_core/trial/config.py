@@ -22,6 +22,7 @@ class StudyConfig:
     positive control are still monitored.  story_tokens: length of a story.  batch: texts in one scoring pass.
     min_effect: smallest specificity contrast of interest, nats per pair.  alpha: error rate of the primary family.
     draws: sign flips where enumeration is too large.  resamples: of the bootstrap-t intervals.
+    allow_unvalidated: whether packs may use vectors that failed their validation; every row then says so.
     """
 
     name: str
@@ -45,6 +46,7 @@ class StudyConfig:
     alpha: float = 0.05
     draws: int = 100_000
     resamples: int = 9_999
+    allow_unvalidated: bool = False
 
     def __post_init__(self) -> None:
         for name, low, high in (

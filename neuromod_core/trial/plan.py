@@ -81,7 +81,10 @@ class Control:
 
 @checked(frozen=True, config=STRICT)
 class Plan:
-    """Everything fixed before the first cell runs. Its digest is what a registration registers."""
+    """Everything fixed before the first cell runs. Its digest is what a registration registers.
+
+    unvalidated: vectors that failed their validation and are used all the same.
+    """
 
     version: int
     study: str
@@ -94,6 +97,7 @@ class Plan:
     weights_sha256: str
     dtype: str
     calibration: str
+    unvalidated: tuple[str, ...]
     texts: dict[str, str]
     arms: tuple[Arm, ...]
     units: tuple[Unit, ...]

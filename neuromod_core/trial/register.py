@@ -32,13 +32,14 @@ class Readiness:
 
     calibration: fingerprint of vectors, heads and norms.  factors: per arm that asks for a KL divergence, and per
     member, the factor that brings its doses there.  doses: temperature dose that matches each predicted arm's entropy.
-    controls: outcome of the positive control.
+    controls: outcome of the positive control.  unvalidated: vectors used although they failed their validation.
     """
 
     calibration: str
     factors: Factors
     doses: Mapping[str, float]
     controls: tuple[Control, ...]
+    unvalidated: tuple[str, ...] = ()
 
 
 def predicted(config: StudyConfig, library: Library) -> list[Pack]:
@@ -238,6 +239,7 @@ def register(
         weights_sha256=model.weights_sha256,
         dtype=str(model.dtype).removeprefix("torch."),
         calibration=ready.calibration,
+        unvalidated=ready.unvalidated,
         texts=dict(library.fingerprints()),
         arms=arms,
         units=units,

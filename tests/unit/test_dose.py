@@ -11,6 +11,7 @@ import torch
 
 from neuromod_core.calibrate import Cache, Calibration
 from neuromod_core.calibrate.causal import HeldOut, causal
+from neuromod_core.calibrate.curve import Curve, Point, curves
 from neuromod_core.calibrate.dose import (
     TOLERANCE,
     Matched,
@@ -18,7 +19,7 @@ from neuromod_core.calibrate.dose import (
     kl_units,
     largest_factor,
     loudness,
-    rollout_divergences,
+    rollouts,
 )
 from neuromod_core.calibrate.reading import Given, divergence, read
 from neuromod_core.calibrate.units import units
@@ -107,10 +108,18 @@ def test_the_divergence_is_the_sum_spelled_out(session: Session) -> None:
 
 
 def test_a_rollout_is_judged_on_what_the_dosed_model_wrote(session: Session) -> None:
-    found = rollout_divergences(session, [Pack("none", "n", "control"), HOT], TEXTS[:2], subject_of(session.model))
-    assert found.shape[0] == 2
-    assert float(found[0].nan_to_num().abs().max()) < 1e-6
-    assert float(found[1].nanmean()) > 0
+    packs = [Pack("none", "n", "control"), HOT]
+    found = rollouts(session, packs, TEXTS[:2], subject_of(session.model))
+    assert found.kl.shape == found.surprise.shape == (2, 2, 32)
+    assert float(found.kl[0].nan_to_num().abs().max()) < 1e-6
+    assert float(found.kl[1].nanmean()) > 0
+    (text,) = found.tokens[1][:1]
+    with torch.inference_mode():
+        whole = torch.tensor([[*TEXTS[0][:8], *text]])
+        logprob = session.model.network(whole).logits[0, 7:-1].float().log_softmax(-1)
+    expected = -logprob[torch.arange(len(text)), torch.tensor(text)]
+    assert found.surprise[1, 0, : len(text)].numpy() == pytest.approx(expected.numpy(), abs=1e-4)
+    assert bool(found.surprise[1, 0, len(text) :].isnan().all())
 
 
 def test_the_largest_factor_is_where_the_first_dose_leaves_its_range() -> None:
@@ -163,13 +172,39 @@ def test_a_causal_check_finds_a_direction_that_writes_a_word(session: Session) -
     subject = subject_of(session.model)
     wanted = session.model.network.get_output_embeddings().weight[65].detach().float()  # type: ignore[union-attr]
     unit = wanted / wanted.norm()
-    vector = dataclasses.replace(subject.vectors["visionary"], direction=unit, layer=1)
+    vector = dataclasses.replace(subject.vectors["visionary"], direction=unit, layer=1, stream_norm=400.0)
     generator = torch.Generator().manual_seed(1)
     shams = torch.nn.functional.normalize(torch.randn(20, len(unit), generator=generator), dim=-1).double().numpy()
     pairs = [[((65, 70 + at), (66, 70 + at))] for at in range(8)]
     without = unit.double().numpy()[None].repeat(8, 0)
     found = causal(session, HeldOut(vector, without, shams, pairs), (5, 6), TEXTS[:1], subject)
     assert len(found.topics) == 8
+    assert found.shift is not None
     assert found.shift > 0
     assert found.pvalue == pytest.approx(1 / (1 + len(found.random) + len(found.shuffled)))
     assert found.passed
+    weak = dataclasses.replace(vector, stream_norm=1e-6)
+    nothing = causal(session, HeldOut(weak, without, shams, pairs), (5, 6), TEXTS[:1], subject)
+    assert nothing.shift is None
+    assert not nothing.passed
+
+
+def test_a_curve_says_where_more_is_not_more_and_where_text_breaks(session: Session) -> None:
+    subject = subject_of(session.model)
+    (curve,) = curves(session, [HOT], [1.0], TEXTS[:2], subject)
+    assert [point.multiple for point in curve.points] == [0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0]
+    assert curve.points[0].kl == pytest.approx(0.0, abs=1e-6)
+    rising = [point.kl for point in curve.points]
+    assert rising == sorted(rising)
+    assert curve.falling == ()
+    assert [point.multiple for point in curves(session, [HOT], [2.0], TEXTS[:1], subject)[0].points][-1] == 2.0
+
+
+def test_guards_and_falling_doses_are_read_off_the_points() -> None:
+    plain = Point(0.0, 0.0, 0.0, 10.0, 0.1)
+    found = Curve(
+        "p",
+        (plain, Point(0.5, 1.0, 1.0, 12.0, 0.1), Point(1.0, 0.7, 1.0, 31.0, 0.1), Point(2.0, 1.5, 1.0, 12.0, 0.4)),
+    )
+    assert found.falling == (1.0,)
+    assert found.broken == (1.0, 2.0)

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from neuromod_core.stats import Adjusted, Interval, Paired, Result
+from neuromod_core.stats import Adjusted, Estimate, Interval, Named, Paired, Result
 
 PLAIN = {
     "estimate": 0.0123,
@@ -41,3 +41,17 @@ def test_what_a_result_does_not_have_is_missing_in_its_row() -> None:
 def test_a_result_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Result(**PLAIN).pvalue = 0.01  # type: ignore[misc]
+
+
+def test_a_test_of_something_else_than_a_mean_names_it() -> None:
+    found = Named(**PLAIN, symbol="W", label="F(2, 8)")
+    assert str(found) == "W = 0.012, 90% CI [-0.004, 1.50], F(2, 8) = 2.00, p < .001 (t, n = 9)"
+    assert found.as_row() == Result(**PLAIN).as_row()
+
+
+def test_an_estimate_is_a_row_without_a_test() -> None:
+    found = Estimate(symbol="alpha", estimate=0.8, ci=Interval(0.7, 0.9, 0.95), n=30, method="Cronbach")
+    assert str(found) == "alpha = 0.80, 95% CI [0.70, 0.90] (Cronbach, n = 30)"
+    assert list(found.as_row()) == list(Result(**PLAIN).as_row())
+    assert {key for key, value in found.as_row().items() if value is None} == {"g_z", "statistic", "p", "p_adj"}
+    assert str(dataclasses.replace(found, ci=None)) == "alpha = 0.80 (Cronbach, n = 30)"

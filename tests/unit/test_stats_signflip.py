@@ -9,8 +9,8 @@ import pytest
 
 from neuromod_core.kernel.errors import DataError, OutOfRange, UnknownName
 from neuromod_core.stats import max_t, sign_flip
+from neuromod_core.stats.arrangements import Alternative
 from neuromod_core.stats.sample import FloatArray
-from neuromod_core.stats.signflip import Alternative
 from tests.oracles.stats_signflip import exact_p, step_down_max_t, student_t
 
 ALTERNATIVES: tuple[Alternative, ...] = ("greater", "less", "two-sided")

