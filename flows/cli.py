@@ -21,7 +21,7 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
-from flows import commands, records
+from flows import audit, commands, records
 from neuromod_core import __version__
 from neuromod_core.kernel.errors import NeuromodError
 
@@ -57,6 +57,15 @@ def parser() -> argparse.ArgumentParser:
         ("unblind", "open a study's allocation, if its ledger permits it"),
     ):
         verb(name, text).add_argument("run", help=records.RUN)
+    verbs.choices["unblind"].add_argument("--registration", metavar="FILE", help="where it is not beside the run")
+    amend = verb("amend", "change a registered analysis, with a reason: amend RUN --reason TEXT KEY=VALUE ...")
+    amend.add_argument("run", help=records.RUN)
+    amend.add_argument("--reason", required=True, metavar="TEXT", help="why; it goes into the ledger")
+    amend.add_argument(
+        "--exploratory", action="store_true", help="after unblinding: verdicts beside the registered ones"
+    )
+    amend.add_argument("--json", action="store_true", help="print JSON")
+    amend.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="min_effect, alpha, draws, resamples")
     calibrate = verb(
         "calibrate", "make a model's vectors and head sets and say what each is worth: calibrate model=..."
     )
@@ -72,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
         "--storage", metavar="ROOT", help="try out this folder or s3:// address instead of storage.root"
     )
     records.add_verbs(verb, time.time())
+    audit.add_verbs(verb)
     effects = verb("effects", "list the register of effects")
     effects.add_argument("--json", action="store_true", help="print JSON")
     effects.add_argument(
@@ -96,7 +106,12 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the one boundary at which an error the user can fix becomes one line and exit code 2."""
-    given = parser().parse_args(arguments)
+    top = parser()
+    given, rest = top.parse_known_args(arguments)
+    if rest and (given.verb != "amend" or any(text.startswith("-") for text in rest)):
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        given.changes = [*given.changes, *rest]  # what follows an option, argparse leaves over
     if getattr(given, "allow_unvalidated", False):
         given.overrides.append("allow_unvalidated=true")
     try:

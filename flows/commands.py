@@ -12,10 +12,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from flows import audit
 from flows import records as keeping
 from flows.settings import PROJECT, Settings, places_here, settings, sweep
 from neuromod_core.kernel.errors import ConfigError
-from neuromod_core.kernel.types import digest, plain
+from neuromod_core.kernel.types import canonical, plain
 from neuromod_core.packs import load_pack, schema
 from neuromod_core.report.effects import entries
 from tasks import calibrating, document, lab, looks, progress, records, steps
@@ -32,11 +33,13 @@ def run(given: argparse.Namespace, cache: Path) -> int:
         "register": _register,
         "verify": _verify,
         "unblind": _unblind,
+        "amend": _amend,
         "doctor": _doctor,
         "calibrate": _calibrate,
         "effects": _effects,
         "packs": _packs,
         **keeping.verbs(_rows),
+        **audit.verbs(_rows),
     }
     return verbs[given.verb](given, cache)
 
@@ -53,12 +56,21 @@ def _rows(rows: Sequence[Mapping[str, object]], as_json: bool) -> int:
     return 0
 
 
+def _registrations(chosen: Settings) -> Path:
+    """Return the folder of the registrations that `run` made."""
+    return Path(chosen.storage.root) / "registrations"
+
+
 def _config_file(chosen: Settings) -> Path:
-    """Return where the registration of these settings is kept: the same study and texts give the same name."""
+    """Return where the registration of these settings is kept: the same study and texts give the same name.
+
+    The name is keyed: a plain hash of packs could be looked up by hashing all packs.
+    """
     config, texts = chosen.config(), lab.library(str(PROJECT))
     packs = {name: texts.pack(name).fingerprint for name in config.arms}
-    name = digest([plain(config), dict(texts.fingerprints()), packs])[:12]
-    return Path(chosen.storage.root) / "registrations" / f"{config.name}-{name}.json"
+    folder = _registrations(chosen)
+    name = lab.keyed(folder, canonical([plain(config), dict(texts.fingerprints()), packs]))[:12]
+    return folder / f"{config.name}-{name}.json"
 
 
 def _registered(chosen: Settings, cache: Path) -> str:
@@ -116,8 +128,10 @@ def _plan(given: argparse.Namespace, cache: Path) -> int:
     config = chosen.config()
     config.check(lab.library(str(PROJECT)))
     done = 0
-    file = _config_file(chosen) if chosen.registration is None else Path(chosen.registration)
-    if file.is_file():
+    file = None if chosen.registration is None else Path(chosen.registration)
+    if file is None and lab.has_key(_registrations(chosen)):
+        file = _config_file(chosen)
+    if file is not None and file.is_file():
         this = Run(str(file), chosen.places(cache))
         done = len(this.archive().done(this.registration()))
     return _rows(looks.cost(config, lab.library(str(PROJECT)), done), given.json)
@@ -133,7 +147,8 @@ def _register(given: argparse.Namespace, cache: Path) -> int:
     chosen.config().check(lab.library(str(PROJECT)))
     with progress.shown(ERR):
         _freeze(chosen, cache, Path(files[0]))
-    print(f"registered {lab.read_registration(files[0]).registration_id} in {files[0]}")
+    registered = lab.read_registration(files[0])
+    print(f"registered {registered.registration_id} in {files[0]}; plan {registered.public.fingerprint}")
     return 0
 
 
@@ -143,7 +158,15 @@ def _verify(given: argparse.Namespace, cache: Path) -> int:
 
 
 def _unblind(given: argparse.Namespace, cache: Path) -> int:
-    return _rows(looks.allocation(keeping.run_at(given.run)), as_json=False)
+    if given.registration is not None and not Path(given.registration).is_file():
+        raise ConfigError(f"There is no registration file {given.registration}.")
+    places = places_here("runs", None, cache=cache)
+    return _rows(looks.allocation(keeping.run_at(given.run), given.registration, places), as_json=False)
+
+
+def _amend(given: argparse.Namespace, cache: Path) -> int:
+    at = keeping.run_at(given.run)
+    return _rows(looks.amended(at, given.reason, given.changes, exploratory=given.exploratory), given.json)
 
 
 def _doctor(given: argparse.Namespace, cache: Path) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -21,12 +21,12 @@ from neuromod_core.calibrate.dose import Matched
 from neuromod_core.calibrate.export import export
 from neuromod_core.calibrate.keep import Cache
 from neuromod_core.calibrate.leaks import Leaks, items_of, leaks, texts_of
-from neuromod_core.calibrate.units import kept_curves, units
+from neuromod_core.calibrate.units import Opener, kept_curves, units
 from neuromod_core.calibrate.units import passages as passages_of
 from neuromod_core.calibrate.vectors import DEFAULT, Card, middle
 from neuromod_core.calibrate.wording import wording
 from neuromod_core.effects import Subject
-from neuromod_core.engine import Session, best_path, dosed
+from neuromod_core.engine import best_path, dosed
 from neuromod_core.kernel.types import plain
 from neuromod_core.models import LoadedModel, ModelSpec
 from neuromod_core.packs import Pack
@@ -84,27 +84,30 @@ def evidence(spec: ModelSpec, places: Places, concepts: Sequence[str], method: s
     loaded, cache = model(spec, places.cache), kept(places)
     request = asked(places, tuple(concepts), method=method)
     base = calibrate(loaded, asked(places, ()), cache, tick=progress.say)
-    with dosed(loaded, best_path(loaded)) as session:
-        found = complete(session, request, base, cache, Bar())
-        responses = respond(session, found, places, cache)
+    with ExitStack() as stack:
+        session = lru_cache(1)(lambda: stack.enter_context(dosed(loaded, best_path(loaded))))
+        found = complete(loaded, session, request, base, cache, Bar())
+        responses = respond(loaded, session, found, places, cache)
     return Calibrated(
         EMBEDDED_TITLE if spec.source == EMBEDDED.source else loaded.name, loaded, base.subject, found, responses, cache
     )
 
 
-def respond(session: Session, found: Evidence, places: Places, cache: Cache) -> Responses:
+def respond(loaded: LoadedModel, session: Opener, found: Evidence, places: Places, cache: Cache) -> Responses:
     """Return the KL units and the curves of all packs whose vectors may be used; shams have units and no curves."""
     texts = library(places.project)
     packs = [pack for pack in texts.packs.values() if _scaled(pack, found)]
-    equipped = calibrate(session.model, asked(places, *Request.names(packs)), cache)
+    equipped = calibrate(loaded, asked(places, *Request.names(packs)), cache)
     singles = [one for pack in packs for one in pack.singles]
     progress.stage("KL units of packs")
-    solved = dict(zip(map(id, singles), units(session, singles, texts.neutral(), equipped, cache), strict=True))
+    solved = dict(zip(map(id, singles), units(loaded, session, singles, texts.neutral(), equipped, cache), strict=True))
     known = {pack.name: unit for pack in singles if (unit := solved[id(pack)]) is not None and pack in packs}
     reached = [pack for pack in packs if pack.name in known]
     progress.stage("dose-response curves")
-    passages = passages_of(session.model, texts.neutral())
-    found_curves = kept_curves(session, reached, [known[p.name].factor for p in reached], passages, equipped, cache)
+    passages = passages_of(loaded, texts.neutral())
+    found_curves = kept_curves(
+        loaded, session, reached, [known[p.name].factor for p in reached], passages, equipped, cache
+    )
     silent = tuple(pack.name for pack in packs if pack.name not in known and not pack.members)
     return Responses(known, found_curves, silent)
 
@@ -141,8 +144,10 @@ def write_cards(found: Calibrated, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for card in found.evidence.cards:
         facts = {"model": found.name, **plain(card), "valid": card.valid}  # type: ignore[dict-item]
-        (folder / f"{card.concept}.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        write_png(card_plot(card, middle(found.model.depth).start), folder)
+        text, file = json.dumps(facts, indent=2) + "\n", folder / f"{card.concept}.json"
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            file.write_text(text, encoding="utf-8")
+            write_png(card_plot(card, middle(found.model.depth).start), folder)
 
 
 def document(found: Calibrated, places: Places, folder: Path) -> None:
@@ -204,9 +209,9 @@ def ship(found: Calibrated) -> int:
     if target is None:
         return 0
     target.mkdir(parents=True, exist_ok=True)
+    files = {file.name: file.read_bytes() for file in sorted(found.cache.used)}
     for old in target.glob("*.safetensors"):
         old.unlink()
-    files = sorted(found.cache.used)
-    for file in files:
-        shutil.copyfile(file, target / file.name)
+    for name, data in files.items():
+        (target / name).write_bytes(data)
     return len(files)

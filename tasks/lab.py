@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import secrets
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,20 +19,24 @@ from neuromod_core.calibrate import Cache, Calibration, Request, calibrate
 from neuromod_core.calibrate.dose import Matched
 from neuromod_core.calibrate.units import units as kl_units_of
 from neuromod_core.calibrate.vectors import DEFAULT
+from neuromod_core.design import commit, new_key
 from neuromod_core.engine import Session, best_path, dosed
 from neuromod_core.engine.pages import keep_pages
-from neuromod_core.kernel.types import Json, file_digest
+from neuromod_core.kernel.types import Json, digest, file_digest
 from neuromod_core.models import LoadedModel, ModelSpec, load
 from neuromod_core.packs import Pack
-from neuromod_core.store import open_store
+from neuromod_core.store import LocalStore, open_store
 from neuromod_core.trial.administer import Room
 from neuromod_core.trial.archive import Archive
 from neuromod_core.trial.config import StudyConfig
 from neuromod_core.trial.library import Library, load_library
-from neuromod_core.trial.plan import Plan, Registration, parse_registration
+from neuromod_core.trial.plan import Outline, Plan, Registration, parse_registration
 from neuromod_core.trial.prompts import Prompter
 from neuromod_core.trial.register import Units
+from neuromod_core.trial.roles import Allocator, Runner
 from tasks import progress
+
+KEY = "key"  # of the names of registration files
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,36 @@ def read_registration(file: str) -> Registration:
     return parse_registration(Path(file).read_bytes(), file)
 
 
+@lru_cache(maxsize=1)
+def runner(file: str) -> Runner:
+    """Return the runner of a registration: the packs of its cells, in this process's memory."""
+    return Allocator(read_registration(file)).runner()
+
+
+def has_key(folder: Path) -> bool:
+    """Return whether registrations were made in this folder."""
+    return (folder / KEY).is_file()
+
+
+def keyed(folder: Path, content: bytes) -> str:
+    """Return HMAC-SHA256(key of the folder, content); the key is drawn when there is none, and kept in the folder."""
+    store = LocalStore(folder.absolute())
+    if not store.holds(KEY):
+        store.put_new(KEY, new_key(secrets.token_bytes))
+        (folder / KEY).chmod(0o600)
+    return commit(store.get(KEY), content)
+
+
+def code_commit(project: str) -> str:
+    """Return the commit of the code that runs, "unknown" where it is no checkout."""
+    return str(engine(project)["commit"])
+
+
+def process() -> str:
+    """Return a name for this process that says nothing but whether two shards had the same one."""
+    return digest([platform.node(), os.getpid()])[:12]
+
+
 @cache
 def library(project: str) -> Library:
     """Return the project's texts, read once per process."""
@@ -82,7 +119,7 @@ def model(spec: ModelSpec, folder: str) -> LoadedModel:
     return load(spec, Path(folder))
 
 
-def spec_of(plan: Plan) -> ModelSpec:
+def spec_of(plan: Outline) -> ModelSpec:
     """Return what a plan says of its model, with the digest its weights must have."""
     source = plan.model_source
     return ModelSpec(
@@ -116,7 +153,9 @@ def units(session: Session, found: Calibration, places: Places) -> Units:
 
     def solve(packs: Sequence[Pack]) -> Sequence[Matched | None]:
         progress.stage("KL units of packs")
-        return kl_units_of(session, packs, library(places.project).neutral(), found, kept(places))
+        return kl_units_of(
+            session.model, lambda: session, packs, library(places.project).neutral(), found, kept(places)
+        )
 
     return solve
 

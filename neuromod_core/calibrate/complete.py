@@ -28,10 +28,9 @@ from neuromod_core.calibrate.subject import (
     vector,
     vector_key,
 )
-from neuromod_core.calibrate.units import passages
+from neuromod_core.calibrate.units import Opener, passages
 from neuromod_core.calibrate.validate import separation
 from neuromod_core.calibrate.vectors import Card, Direction, middle
-from neuromod_core.engine.session import Session
 from neuromod_core.kernel.types import digest
 from neuromod_core.models import LoadedModel
 
@@ -112,7 +111,8 @@ def held_out(model: LoadedModel, pairs: Sequence[Pair], count: int = PAIRS) -> l
 
 
 def check_causes(
-    session: Session,
+    model: LoadedModel,
+    session: Opener,
     request: Request,
     found: Sequence[tuple[Card, Direction]],
     base: Calibration,
@@ -120,7 +120,6 @@ def check_causes(
     progress: Progress,
 ) -> list[Causal]:
     """Return the causal check of every concept, from the cache where it was made."""
-    model = session.model
     missing = [card.concept for card, _ in found if kept_causal(model, card.concept, request, cache) is None]
     if missing:
         progress.stage("causal checks against forty shams each", len(missing))
@@ -131,22 +130,25 @@ def check_causes(
         norms = base.subject.stream_norm(card.layer)
         pairs = held_out(model, load_contrast(request.contrast, card.concept))
         concept = HeldOut(calibrated(card, made, norms), made.without, made.shuffled, pairs)
-        result = causal(session, concept, prompt, texts, base.subject)
+        result = causal(session(), concept, prompt, texts, base.subject)
         cache.write(f"causal-{card.concept}", causal_key(model, card.concept, request), {}, facts_of(result))
         progress.tick()
     read_back = [kept_causal(model, card.concept, request, cache) for card, _ in found]
     return [result for result in read_back if result is not None]
 
 
-def complete(session: Session, request: Request, base: Calibration, cache: Cache, progress: Progress) -> Evidence:
+def complete(
+    model: LoadedModel, session: Opener, request: Request, base: Calibration, cache: Cache, progress: Progress
+) -> Evidence:
     """Return every concept of `request` with all its evidence.
 
+    session: opens the engine, and is called only where something has to be measured.
     base: the model's calibration without concepts (stream norms).
 
     Raises:
         CalibrationError, UnknownName: for contrast sets that are missing or malformed.
     """
-    found, specificity = extract(session.model, request, cache, progress)
-    causes = check_causes(session, request, found, base, cache, progress)
+    found, specificity = extract(model, request, cache, progress)
+    causes = check_causes(model, session, request, found, base, cache, progress)
     cards = [replace(card, causal=cause) for (card, _), cause in zip(found, causes, strict=True)]
     return Evidence(tuple(cards), tuple(made for _, made in found), specificity)

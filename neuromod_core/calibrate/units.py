@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -17,6 +17,7 @@ from neuromod_core.kernel.types import digest, plain
 from neuromod_core.models import LoadedModel
 from neuromod_core.packs import Pack
 
+Opener = Callable[[], Session]
 TEXTS, READ = 3, 60  # neutral texts, and tokens of each, that are read as responses
 
 
@@ -38,7 +39,8 @@ def _basis(pack: Pack, subject: Subject) -> str:
 
 
 def kept_curves(
-    session: Session,
+    model: LoadedModel,
+    session: Opener,
     packs: Sequence[Pack],
     factors: Sequence[float],
     texts: Sequence[Sequence[int]],
@@ -47,16 +49,17 @@ def kept_curves(
 ) -> tuple[Curve, ...]:
     """Return the dose-response curves of packs at their units, from the cache where they are there."""
     made = [[pack.fingerprint, _basis(pack, calibration.subject), pack.name] for pack in packs]
-    key = digest(["curves", METHOD, session.model.fingerprint, made, list(factors), list(texts), list(MULTIPLES)])
+    key = digest(["curves", METHOD, model.fingerprint, made, list(factors), list(texts), list(MULTIPLES)])
     if (kept := cache.read("curves", key)) is None:
-        found = curves(session, packs, factors, texts, calibration.subject)
+        found = curves(session(), packs, factors, texts, calibration.subject)
         cache.write("curves", key, {}, {"curves": plain(found)})
-        return kept_curves(session, packs, factors, texts, calibration, cache)
+        return kept_curves(model, session, packs, factors, texts, calibration, cache)
     return TypeAdapter(tuple[Curve, ...]).validate_python(kept[1]["curves"])
 
 
 def units(
-    session: Session,
+    model: LoadedModel,
+    session: Opener,
     packs: Sequence[Pack],
     neutral: Sequence[str],
     calibration: Calibration,
@@ -65,11 +68,11 @@ def units(
 ) -> list[Matched | None]:
     """Return the KL units of packs at the divergence each asks for (`pack.kl`; 1 nat where it asks for none), kept.
 
-    All that are not in the cache are solved in one batch.
+    All that are not in the cache are solved in one batch; `session` is opened for these alone.
     """
-    texts = passages(session.model, neutral)
+    texts = passages(model, neutral)
     targets = [TARGET if pack.kl is None else pack.kl for pack in packs]
-    common = ["dose", METHOD, session.model.fingerprint, texts]
+    common = ["dose", METHOD, model.fingerprint, texts]
     keys = [
         digest([*common, _basis(pack, calibration.subject), pack.fingerprint, target])
         for pack, target in zip(packs, targets, strict=True)
@@ -77,7 +80,8 @@ def units(
     kept = [cache.read("dose", key) for key in keys]
     missing = [number for number, found in enumerate(kept) if found is None]
     wanted = [targets[number] for number in missing]
-    solved = kl_units(session, [packs[n] for n in missing], texts, calibration.subject, targets=wanted, tick=tick)
+    asked = [packs[number] for number in missing]
+    solved = kl_units(session(), asked, texts, calibration.subject, targets=wanted, tick=tick) if asked else []
     for number, unit in zip(missing, solved, strict=True):
         numbers = np.array([] if unit is None else [unit.factor, unit.kl], dtype=np.float64)
         cache.write("dose", keys[number], {"unit": numbers}, {"pack": packs[number].name})

@@ -140,9 +140,9 @@ def test_units_are_kept_and_read(session: Session, tmp_path: Path) -> None:
     found = Calibration(subject_of(session.model), (), torch.zeros(2, 4), 1.0, "f")
     neutral = ["A lighthouse is a tower that carries a lamp to guide ships near the coast of the land." * 2] * 3
     packs = [dataclasses.replace(PUSH, kl=0.02), dataclasses.replace(HOT, kl=50.0)]
-    fresh = units(session, packs, neutral, found, Cache(tmp_path))
+    fresh = units(session.model, lambda: session, packs, neutral, found, Cache(tmp_path))
     rows: list[int] = []
-    kept = units(session, packs, neutral, found, Cache(tmp_path), rows.append)
+    kept = units(session.model, lambda: session, packs, neutral, found, Cache(tmp_path), rows.append)
     assert fresh == kept
     assert rows == []
     assert fresh[0] is not None

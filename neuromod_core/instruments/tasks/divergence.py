@@ -13,6 +13,7 @@ from itertools import combinations
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neuromod_core.instruments.tasks.problem import EMPTY, Cell
 from neuromod_core.kernel.errors import DataError
@@ -73,7 +74,7 @@ def divergence(text: str, embed: Embed) -> Divergence:
         DataError: for an embedding that is zero, not finite, or of another length than the others.
     """
     entries = named(text)
-    found: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]] = {}
+    found: dict[str, NDArray[np.float64]] = {}
     for entry in entries:
         vector = embed(entry) if entry.isalpha() and entry not in found else None
         if vector is not None and len(found) < COUNTED:
@@ -87,7 +88,7 @@ def divergence(text: str, embed: Embed) -> Divergence:
     return Divergence(math.fsum(distances) / len(distances), tuple(found), len(entries), None)
 
 
-def _unit(word: str, vector: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _unit(word: str, vector: Sequence[float]) -> NDArray[np.float64]:
     array = np.asarray(vector, dtype=np.float64)
     length = float(np.linalg.norm(array))
     if array.ndim != 1 or not math.isfinite(length) or length == 0:

@@ -46,7 +46,7 @@ def _ordering(level: int, _number: int, stream: np.random.Generator) -> Draft:
 TASKS.add("ordering")(Generator(levels=4, make=_ordering))
 
 
-def holds(statement: Statement, regions: Sequence[tuple[bool, bool, bool]]) -> bool:
+def holds(statement: Statement, regions: Sequence[tuple[bool, ...]]) -> bool:
     """Return whether a statement is true where exactly these regions of three sets are inhabited; sets may be empty."""
     mood, subject, predicate = statement
     both = any(region[subject] and region[predicate] for region in regions)

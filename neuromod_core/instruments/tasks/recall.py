@@ -72,7 +72,7 @@ class Detection:
 
 
 def yes_over_no(loglik: Sequence[float | None]) -> float | None:
-    """Return the log-odds of "yes" from the log-likelihoods (yes, no), nats; None if one was not read or neither can come.
+    """Return the log-odds of "yes" from the log-likelihoods (yes, no), nats; None if one is missing or both excluded.
 
     Raises:
         DataError: for other than two values.
