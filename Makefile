@@ -10,7 +10,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export HF_HUB_OFFLINE PREFECT_PORT MLFLOW_PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce smoke test test-all check up down worker report
+.PHONY: help setup reproduce smoke test test-all test-platform check up down worker report
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -28,7 +28,10 @@ smoke: setup ## run the same path in a minute or two, with too few units to conc
 	@infra/study.sh smoke
 
 test: setup ## run the fast suite
-	@$(BIN)/pytest -m "not slow"
+	@$(BIN)/pytest -m "not slow and not platform"
+
+test-platform: setup ## run the tests of stores and servers: real processes on loopback, minutes
+	@$(BIN)/pytest -m platform tests/platform
 
 test-all: setup ## run every test, also the slow ones
 	@$(BIN)/pytest
@@ -38,7 +41,7 @@ check: setup ## everything a commit needs: format, lint, types, layers, fast sui
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/pytest -m "not slow"
+	@$(BIN)/pytest -m "not slow and not platform"
 
 up: setup ## start Prefect (PREFECT_PORT=4200) and MLflow (MLFLOW_PORT=5000) here and register the deployments
 	@infra/prefect.sh start

@@ -10,7 +10,7 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 os.environ.setdefault("DO_NOT_TRACK", "1")
@@ -36,6 +36,26 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "neuromod"
 
 
+def _add_trust(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], verb: Callable[[str, str], argparse.ArgumentParser]
+) -> None:
+    """Add the commands that open a study, amend its analysis and check it."""
+    for name, text in (
+        ("verify", "derive every published number again and print the root hash"),
+        ("unblind", "open a study's allocation, if its ledger permits it"),
+    ):
+        verb(name, text).add_argument("run", help=records.RUN)
+    verbs.choices["unblind"].add_argument("--registration", metavar="FILE", help="where it is not beside the run")
+    amend = verb("amend", "change a registered analysis, with a reason: amend RUN --reason TEXT KEY=VALUE ...")
+    amend.add_argument("run", help=records.RUN)
+    amend.add_argument("--reason", required=True, metavar="TEXT", help="why; it goes into the ledger")
+    amend.add_argument(
+        "--exploratory", action="store_true", help="after unblinding: verdicts beside the registered ones"
+    )
+    amend.add_argument("--json", action="store_true", help="print JSON")
+    amend.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="min_effect, alpha, draws, resamples")
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     top = argparse.ArgumentParser(
@@ -52,20 +72,7 @@ def parser() -> argparse.ArgumentParser:
     plan = verb("plan", "say what a study would cost: cells, shards, tokens, and what is already done")
     plan.add_argument("--json", action="store_true", help="print JSON")
     verb("register", "freeze a study into a file: neuromod register study=smoke out=FILE")
-    for name, text in (
-        ("verify", "derive every published number again and print the root hash"),
-        ("unblind", "open a study's allocation, if its ledger permits it"),
-    ):
-        verb(name, text).add_argument("run", help=records.RUN)
-    verbs.choices["unblind"].add_argument("--registration", metavar="FILE", help="where it is not beside the run")
-    amend = verb("amend", "change a registered analysis, with a reason: amend RUN --reason TEXT KEY=VALUE ...")
-    amend.add_argument("run", help=records.RUN)
-    amend.add_argument("--reason", required=True, metavar="TEXT", help="why; it goes into the ledger")
-    amend.add_argument(
-        "--exploratory", action="store_true", help="after unblinding: verdicts beside the registered ones"
-    )
-    amend.add_argument("--json", action="store_true", help="print JSON")
-    amend.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="min_effect, alpha, draws, resamples")
+    _add_trust(verbs, verb)
     calibrate = verb(
         "calibrate", "make a model's vectors and head sets and say what each is worth: calibrate model=..."
     )

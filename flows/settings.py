@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -62,6 +63,7 @@ class Design(Group):
     pilot_units: int
     units_per_shard: int
     option_units: int
+    order: Literal["williams", "cyclic"]
 
 
 class Instruments(Group):

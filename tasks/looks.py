@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from neuromod_core.kernel.errors import ConfigError, IntegrityError
+from neuromod_core.design import sets
+from neuromod_core.kernel.errors import IntegrityError
 from neuromod_core.models.loading import best_dtype, convert_embedded
 from neuromod_core.packs import Pack
 from neuromod_core.report.build import build
@@ -16,11 +17,13 @@ from neuromod_core.report.page import render
 from neuromod_core.store import open_store
 from neuromod_core.store.compact import read_manifest
 from neuromod_core.store.files import read_file
+from neuromod_core.trial.amend import amend, parse_changes
 from neuromod_core.trial.archive import Archive, frame
-from neuromod_core.trial.config import StudyConfig
+from neuromod_core.trial.config import StudyConfig, shared_arms
 from neuromod_core.trial.library import Library
+from neuromod_core.trial.plan import Registration
 from neuromod_core.trial.verify import verify
-from tasks.lab import Places, Run, engine, library
+from tasks.lab import Places, Run, code_commit, engine, library, read_registration
 
 Row = Mapping[str, object]
 BARRING = ("G1", "G2", "G5")  # gates without which a study has no result at all
@@ -50,40 +53,66 @@ def point_latest(run: Run) -> None:
     link.symlink_to(Path(run.folder()).name)
 
 
-def verified(folder: Path, places: Places) -> str:
-    """Verify a closed study and its report; return the root hash."""
-    archive = Archive(open_store(str(folder)))
+def verified(at: str, places: Places) -> str:
+    """Verify a closed study, and its report where one lies beside the records; return the root hash."""
+    archive = Archive(open_store(at))
     root = verify(archive).root
-    published = folder / "report.html"
-    if published.is_file():
+    if archive.store.holds("report.html"):
         page = render(build(archive), Path(places.project) / "analysis" / "templates")
-        if page.encode() != published.read_bytes():
-            raise IntegrityError(f"{published} does not follow from the data it reports.")
+        if page.encode() != archive.store.get("report.html"):
+            raise IntegrityError(f"{at}/report.html does not follow from the data it reports.")
     return root
 
 
-def allocation(folder: Path) -> list[Row]:
-    """Return what each cell code stands for, once the ledger permits it."""
-    registration = Archive(open_store(str(folder))).unblind()
+def allocation(at: str, file: str | None, places: Places) -> list[Row]:
+    """Return what each cell code stands for, once the ledger permits it.
+
+    file: the registration; not needed for a study that was unblinded before, nor where `registrations` beside the run
+    holds it.
+    """
+    archive, code = Archive(open_store(at)), code_commit(places.project)
+    found = read_registration(file) if file is not None else _kept(at, archive)
+    registration = archive.unblind(found, code=code)
     return [{"cell": item.cell_code, "arm": item.arm, "member": item.member} for item in registration.allocation]
 
 
-def _cells(config: StudyConfig, packs: list[Pack]) -> int:
-    per_unit = 0
-    for pack in packs:
+def _kept(at: str, archive: Archive) -> Registration | None:
+    """Return the registration of a run from the files kept beside it, None where there is none."""
+    wanted = archive.entry("registered")["plan"]
+    for file in sorted((Path(at).parent / "registrations").glob("*.json")):
+        kept = read_registration(str(file))
+        if kept.public.fingerprint == wanted:
+            return kept
+    return None
+
+
+def amended(at: str, reason: str, texts: Sequence[str], *, exploratory: bool) -> list[Row]:
+    """Append an amendment to a run's ledger; return it with both plan hashes."""
+    made = amend(Archive(open_store(at)), reason, parse_changes(texts), exploratory=exploratory)
+    changes = {key: f"{value:g}" for key, value in made.changes.items()}
+    values = {"kind": made.kind, "reason": made.reason, **changes, "plan": made.registered, "amended plan": made.plan}
+    return [{"what": key, "value": value} for key, value in values.items()]
+
+
+def _cells(config: StudyConfig, packs: list[Pack]) -> tuple[int, int]:
+    """Return how many cells a study has, and how many of them with a full battery."""
+    parts = sets(len(packs), shared_arms([pack.role for pack in packs]))
+    per_unit = full = 0.0
+    for place, pack in enumerate(packs):
+        share = sum(place in part for part in parts) / len(parts)
+        members = 1
         if pack.role == "P1":
-            per_unit += min(config.sham_per_unit, pack.members)
+            members = min(config.sham_per_unit, pack.members)
         elif pack.role == "P2":
-            per_unit += sum(1 for other in packs if other.target_scale is not None)
-        else:
-            per_unit += 1
-    return per_unit * config.units
+            members = sum(1 for other in packs if other.target_scale is not None)
+        per_unit, full = per_unit + share * members, full + share
+    return round(per_unit * config.units), round(full * config.units)
 
 
 def cost(config: StudyConfig, texts: Library, done: int) -> list[Row]:
     """Return the size of a study before it is run: cells, shards, and about how many tokens the model will read."""
     packs = [texts.pack(name) for name in config.arms]
-    cells, full = _cells(config, packs), len(packs) * config.units
+    cells, full = _cells(config, packs)
     scales = texts.administered(config.scales, config.primary_scale, config.foil_items)
     items = sum(len(scale.items) for scale in scales)
     sentence, context = 11, 90  # tokens, of a typical sentence and prompt
@@ -112,15 +141,5 @@ def doctor(places: Places) -> list[Row]:
         "embedded model": str(convert_embedded(Path(places.cache) / "models")),
         "best number format": str(best_dtype()).removeprefix("torch."),
         **engine(places.project),
-        "storage": _storage(places),
     }
     return [{"what": key, "value": value} for key, value in facts.items()]
-
-
-def _storage(places: Places) -> str:
-    """Return whether the storage root keeps the one promise everything rests on: a key is created once."""
-    store = open_store(places.runs)
-    first, second = store.put_new("doctor/probe", b"probe"), store.put_new("doctor/probe", b"other")
-    if second or store.get("doctor/probe") != b"probe":
-        raise ConfigError(f"The store at {places.runs} overwrites existing keys; a study cannot be kept there.")
-    return f"{places.runs} creates keys once ({'new' if first else 'kept'} probe)"

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from neuromod_core.kernel.errors import IntegrityError, NonDeterminism
 from neuromod_core.kernel.types import Json, canonical
-from neuromod_core.store.files import File, disagreement, packed, parse_files, read_file, write_once
+from neuromod_core.store.files import File, checked, disagreement, fetched, packed, parse_files, write_once
 from neuromod_core.store.protocol import Store
 from neuromod_core.store.tables import SORT_KEYS, ordered, schema_of
 
@@ -39,18 +39,29 @@ def commit(store: Store, shard_id: str, *, tables: Mapping[str, pa.Table], prove
         DataError: a table that does not follow its schema.
     """
     files = packed(tables)
+    named = {data_key(file): data for file, data in files.values()}
     marker = Marker(shard_id, {name: file for name, (file, _) in files.items()}, provenance)
-    if store.holds(_key(shard_id)):
-        return _agreed(store, marker)
-    for file, data in files.values():
-        write_once(store, _data_key(file), data=data)
-    return marker if store.put_new(_key(shard_id), canonical(marker)) else _agreed(store, marker)
+    before = store.holds(_key(shard_id))
+    older = [key for key, data in named.items() if before or not write_once(store, key, data=data)]
+    won = not before and store.put_new(_key(shard_id), canonical(marker))
+    believed = marker if won else _agreed(store, marker)
+    for key in older:
+        if not store.holds(key):  # an orphan swept away before the marker named it, or a file lost since
+            write_once(store, key, data=named[key])
+    return believed
 
 
 def commits(store: Store) -> Mapping[str, Marker]:
     """Return every marker of the store by its shard, in the order of the shards."""
-    shards = [key.removeprefix(_FOLDER).removesuffix(_SUFFIX) for key in store.keys(_FOLDER) if key.endswith(_SUFFIX)]
-    return {shard_id: _read_marker(store, shard_id) for shard_id in sorted(shards)}
+    shards = committed(store)
+    bodies = fetched(store, [_key(shard_id) for shard_id in shards])
+    return {shard_id: _parse_marker(store, shard_id, body) for shard_id, body in zip(shards, bodies, strict=True)}
+
+
+def committed(store: Store) -> tuple[str, ...]:
+    """Return the shards that have a marker, sorted; no marker is read."""
+    keys = store.keys(_FOLDER)
+    return tuple(sorted(key.removeprefix(_FOLDER).removesuffix(_SUFFIX) for key in keys if key.endswith(_SUFFIX)))
 
 
 def read_table(store: Store, name: str, *, markers: Mapping[str, Marker]) -> pa.Table:
@@ -61,7 +72,9 @@ def read_table(store: Store, name: str, *, markers: Mapping[str, Marker]) -> pa.
         DataError: two shards hold one and the same row.
     """
     files = [marker.files[name] for marker in markers.values() if name in marker.files]
-    parts = [read_file(store, _data_key(file), name=name, file=file) for file in files]
+    keys = [data_key(file) for file in files]
+    read = zip(keys, files, fetched(store, keys), strict=True)
+    parts = [checked(store, key, data=data, name=name, file=file) for key, file, data in read]
     return ordered(pa.concat_tables([schema_of(name).empty_table(), *parts]), SORT_KEYS[name])
 
 
@@ -69,14 +82,19 @@ def _key(shard_id: str) -> str:
     return f"{_FOLDER}{shard_id}{_SUFFIX}"
 
 
-def _data_key(file: File) -> str:
+def data_key(file: File) -> str:
+    """Return the key of a file of rows: its name is its hash."""
     return f"data/{file.sha256}.parquet"
 
 
 def _read_marker(store: Store, shard_id: str) -> Marker:
+    return _parse_marker(store, shard_id, store.get(_key(shard_id)))
+
+
+def _parse_marker(store: Store, shard_id: str, data: bytes) -> Marker:
     where = f"{_key(shard_id)}, store {store}"
     try:
-        body = json.loads(store.get(_key(shard_id)))
+        body = json.loads(data)
     except ValueError as cause:
         raise IntegrityError(f"The marker of shard {shard_id!r} is not JSON: {cause}. ({where})") from cause
     match body:

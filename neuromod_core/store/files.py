@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from neuromod_core.kernel.types import digest
 from neuromod_core.store.protocol import Store
 from neuromod_core.store.tables import SORT_KEYS, conform, decode, encode, schema_of
 
+_AT_A_TIME = 8
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -33,12 +35,23 @@ def packed(tables: Mapping[str, pa.Table]) -> dict[str, tuple[File, bytes]]:
     return {name: (File(digest(data), tables[name].num_rows), data) for name, data in coded.items()}
 
 
-def write_once(store: Store, key: str, *, data: bytes) -> None:
-    """Write `data` under `key`; if the key exists it must hold the same bytes, or `IntegrityError` is raised."""
+def write_once(store: Store, key: str, *, data: bytes) -> bool:
+    """Write `data` under `key` and return True; False if it is there already with these bytes.
+
+    Raises:
+        IntegrityError: the key holds other bytes.
+    """
     if store.put_new(key, data):
-        return
+        return True
     if (held := digest(store.get(key))) != digest(data):
         raise IntegrityError(f"File {key!r} has the SHA-256 {held}; {digest(data)} was to be written. (store {store})")
+    return False
+
+
+def fetched(store: Store, keys: Sequence[str]) -> list[bytes]:
+    """Return the bytes under `keys`, in their order; a place far away is asked for several at a time."""
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        return list(pool.map(store.get, keys))
 
 
 def read_file(store: Store, key: str, *, name: str, file: File) -> pa.Table:
@@ -47,7 +60,15 @@ def read_file(store: Store, key: str, *, name: str, file: File) -> pa.Table:
     Raises:
         IntegrityError: the file is missing, has another hash, another number of rows or another schema.
     """
-    data = store.get(key)
+    return checked(store, key, data=store.get(key), name=name, file=file)
+
+
+def checked(store: Store, key: str, *, data: bytes, name: str, file: File) -> pa.Table:
+    """Return the table `name` in `data`, the bytes under `key`, if they are what `file` promises.
+
+    Raises:
+        IntegrityError: another hash, another number of rows or another schema.
+    """
     if (held := digest(data)) != file.sha256:
         raise IntegrityError(f"File {key!r} has the SHA-256 {held}; {file.sha256} was committed. (store {store})")
     rows = decode(data)

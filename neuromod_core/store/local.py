@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from neuromod_core.store.protocol import check_key, check_prefix, is_key, missing, refusal
+from neuromod_core.store.protocol import Entry, check_key, check_prefix, is_key, missing, refusal
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,20 @@ class LocalStore:
         """Return whether `key` was written."""
         with self._refusing("look up", key):
             return self._path(key).is_file()
+
+    def entries(self, prefix: str) -> dict[str, Entry]:
+        """Return the keys that begin with `prefix`, with the time and the size of each."""
+        found: dict[str, Entry] = {}
+        for key in self.keys(prefix):
+            with self._refusing("look up", key), suppress(FileNotFoundError):
+                stat = self._path(key).stat()
+                found[key] = Entry(stat.st_mtime, stat.st_size)
+        return found
+
+    def remove(self, key: str) -> None:
+        """Remove `key`; nothing happens if it is not there."""
+        with self._refusing("remove", key):
+            self._path(key).unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         check_key(key, self)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import re
-from typing import Protocol
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 from neuromod_core.kernel.errors import IntegrityError, StorageError, StorageFull, StorageReadOnly, StorageUnavailable
 
@@ -42,6 +43,25 @@ class Store(Protocol):
 
     def holds(self, key: str) -> bool:
         """Return whether `key` was written."""
+        ...
+
+
+class Entry(NamedTuple):
+    """When a key was written, in seconds since 1970 by the clock of the place, and its size in bytes."""
+
+    written: float
+    size: int
+
+
+class SweptStore(Store, Protocol):
+    """A store from which a key that nothing refers to can be removed; only `store.sweep` and probes do so."""
+
+    def entries(self, prefix: str) -> Mapping[str, Entry]:
+        """Return the keys that begin with `prefix`, with the time and the size of each."""
+        ...
+
+    def remove(self, key: str) -> None:
+        """Remove `key`; nothing happens if it is not there."""
         ...
 
 

@@ -9,10 +9,10 @@ from urllib.parse import unquote
 
 from neuromod_core.kernel.errors import ConfigError
 from neuromod_core.store.local import LocalStore
-from neuromod_core.store.protocol import Store
+from neuromod_core.store.protocol import SweptStore
 
 
-def open_store(uri: str) -> Store:
+def open_store(uri: str) -> SweptStore:
     """Return the store at a local path or at a URI of a known scheme; nothing is read or written yet.
 
     Raises:
@@ -36,5 +36,23 @@ def _local(rest: str) -> LocalStore:
     return LocalStore(Path(unquote(path[1])))
 
 
-SCHEMES: Mapping[str, Callable[[str], Store]] = {"file": _local}
+def _s3(rest: str) -> SweptStore:
+    """Return the store of `s3:` + `rest`; botocore is imported by those who use it."""
+    from neuromod_core.store.s3 import open_s3
+
+    return open_s3(rest)
+
+
+def _s3_by_path(rest: str) -> SweptStore:
+    """Return the store of `s3+path:` + `rest`: the bucket in the path, for servers that know no `bucket.` hosts."""
+    from neuromod_core.store.s3 import open_s3
+
+    return open_s3(rest, "path")
+
+
+SCHEMES: Mapping[str, Callable[[str], SweptStore]] = {
+    "file": _local,
+    "s3": _s3,
+    "s3+path": _s3_by_path,
+}
 _ALLOWED = ", ".join(["a local path", *(f"{scheme}://" for scheme in sorted(SCHEMES))])

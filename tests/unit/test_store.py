@@ -218,7 +218,7 @@ def test_a_path_and_a_file_uri_open_one_store(tmp_path: Path) -> None:
     assert open_store("runs/x:1") == LocalStore(Path.cwd() / "runs" / "x:1")
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket/prefix", "https://host/a", "file://host/a", "file:a", "file:", ""])
+@pytest.mark.parametrize("uri", ["gs://bucket/prefix", "https://host/a", "file://host/a", "file:a", "file:", ""])
 def test_another_uri_is_refused_and_the_known_ones_are_listed(uri: str) -> None:
     with pytest.raises(ConfigError, match=r"store .*allowed: .*path, file://"):
         open_store(uri)
@@ -226,9 +226,10 @@ def test_another_uri_is_refused_and_the_known_ones_are_listed(uri: str) -> None:
 
 def test_the_error_for_an_unknown_scheme_in_full() -> None:
     with pytest.raises(ConfigError) as caught:
-        open_store("s3://bucket/prefix")
+        open_store("gs://bucket/prefix")
     assert str(caught.value) == (
-        "Cannot open the store 's3://bucket/prefix': scheme 's3' is not known; allowed: a local path, file://."
+        "Cannot open the store 'gs://bucket/prefix': scheme 'gs' is not known; "
+        "allowed: a local path, file://, s3://, s3+path://."
     )
 
 
