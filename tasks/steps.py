@@ -23,14 +23,17 @@ from neuromod_core.kernel.errors import CalibrationError, ConfigError, Integrity
 from neuromod_core.models import LoadedModel
 from neuromod_core.packs import Pack, parse_pack
 from neuromod_core.report.build import build, write_report
+from neuromod_core.report.consort import write_consort
 from neuromod_core.report.tracking import study_record
 from neuromod_core.store import LocalStore
-from neuromod_core.trial.administer import Room, administer, seats_of, ticks_of
+from neuromod_core.trial.administer import Room, administer, ticks_of
 from neuromod_core.trial.close import close, dry_run, judge, record_data, record_gates
 from neuromod_core.trial.config import StudyConfig
 from neuromod_core.trial.control import positive_control
+from neuromod_core.trial.executed import ran
 from neuromod_core.trial.gates import before_first_cell
 from neuromod_core.trial.plan import Plan
+from neuromod_core.trial.planfile import plan_yaml
 from neuromod_core.trial.register import (
     ENTROPY_TEXTS,
     Readiness,
@@ -40,10 +43,26 @@ from neuromod_core.trial.register import (
     predicted,
     register,
 )
+from neuromod_core.trial.roles import Allocator
 from neuromod_core.trial.verify import verify
 from tasks import progress
-from tasks.lab import Places, Run, calibration, engine, library, model, room, spec_of, units
+from tasks.lab import (
+    Places,
+    Run,
+    calibration,
+    code_commit,
+    engine,
+    library,
+    model,
+    process,
+    room,
+    runner,
+    spec_of,
+    units,
+)
+from tasks.washout import fresh_hash
 
+OWNER_ONLY = 0o600  # a registration file holds the allocation
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -141,8 +160,12 @@ def ready(config: StudyConfig, places: Places) -> Readiness:
 def make_registration(config: StudyConfig, places: Places, readiness: Readiness, file: str) -> Path:
     """Freeze the plan, draw the codes and the key, and write the registration to `file`, which must not exist."""
     texts = library(places.project)
-    registration = register(config, texts, model(config.model, places.cache), readiness, secrets.token_bytes)
-    return write_new(Path(file), registration.dump())
+    loaded, code = model(config.model, places.cache), code_commit(places.project)
+    registration = register(config, texts, loaded, readiness, secrets.token_bytes, code=code)
+    write_new(Path(file).with_suffix(".plan.yaml"), plan_yaml(registration.public).encode())
+    written = write_new(Path(file), registration.dump())
+    written.chmod(OWNER_ONLY)
+    return written
 
 
 @step("publish and calibrate")
@@ -160,7 +183,8 @@ def probe(run: Run) -> None:
     progress.stage("gates: inert placebo, reset")
     with opened_room(run) as open_room:
         placebo = library(run.places.project).pack("placebo")
-        record_gates(run.archive(), before_first_cell(open_room, registration, placebo))
+        fresh = fresh_hash(run) if open_room.session.model.device.type == "cpu" else None  # a GPU may not hold two
+        record_gates(run.archive(), before_first_cell(open_room, registration, placebo, fresh))
 
 
 @step("missing shards")
@@ -176,10 +200,11 @@ def missing(run: Run) -> list[int]:
 @step("shard")
 def shard(run: Run, number: int) -> None:
     """Administer one shard and commit its rows."""
-    registration = run.registration()
+    registration, seats = run.registration(), runner(run.file).seats(number)
+    began = ran(seats, index=len(run.archive().store.keys("commits/")), process=process())
     with opened_room(run) as open_room:
-        responses, generations = administer(open_room, seats_of(registration, number), progress.tick)
-        provenance = {**engine(run.places.project), "path": open_room.session.path}
+        responses, generations = administer(open_room, seats, progress.tick)
+        provenance = {**engine(run.places.project), "path": open_room.session.path, "executed": began}
     run.archive().commit_shard(
         registration, number, responses=responses, generations=generations, provenance=provenance
     )
@@ -198,7 +223,7 @@ def rehearse(run: Run) -> None:
 def unblind(run: Run) -> None:
     """Open the allocation, if the ledger permits it."""
     progress.stage("unblinding")
-    run.archive().unblind()
+    Allocator(run.registration()).unblinder(run.archive(), code_commit(run.places.project)).open()
 
 
 @step("statistics")
@@ -206,7 +231,7 @@ def conclude(run: Run) -> str:
     """Derive scores, gates and verdicts, close the dataset, and return its root hash."""
     progress.stage("statistics")
     archive = run.archive()
-    registration = archive.unblind()
+    registration = archive.registration()
     return close(archive, registration, judge(archive, registration)).root
 
 
@@ -214,8 +239,14 @@ def conclude(run: Run) -> str:
 def report(run: Run) -> Path:
     """Write the report and its pictures beside the records."""
     progress.stage("report")
-    archive = run.archive()
-    return write_report(build(archive), Path(run.folder()), Path(run.places.project) / "analysis" / "templates")
+    archive, folder = run.archive(), Path(run.folder())
+    write_consort(archive, folder, _written(run))
+    return write_report(build(archive), folder, Path(run.places.project) / "analysis" / "templates")
+
+
+def _written(run: Run) -> int:
+    """Return how many vignettes a unit could have been drawn from."""
+    return sum(vignette.split == "study" for vignette in library(run.places.project).vignettes)
 
 
 @step("track")

@@ -16,6 +16,7 @@ import numpy as np
 from neuromod_core.kernel.errors import DesignError
 
 _NO_NUISANCE: Mapping[str, Sequence[Hashable]] = MappingProxyType({})
+_NO_LIMITS: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,14 @@ def balance(
     *,
     periods: Sequence[int],
     nuisance: Mapping[str, Sequence[Hashable]] = _NO_NUISANCE,
+    allowed: Mapping[str, int] = _NO_LIMITS,
 ) -> BalanceAudit:
-    """Audit the balance of a crossover. All arguments are columns with one entry per cell (unit x arm).
+    """Audit the balance of a crossover. All columns have one entry per cell (unit x arm).
 
     Checked: each unit has every arm (factor "unit"); each period holds every arm equally often ("period"); each arm is
     followed by every other arm equally often ("carry-over", first order, neighbours within a unit); and each level of
     a nuisance factor falls on the arms equally often up to a spread (max - min) of one.
+    allowed: the spread of factors to which another limit applies, such as "carry-over" of a cyclic order.
     Source: Williams 1949; Jones & Kenward 2014, Design and Analysis of Cross-Over Trials, 3rd ed.
 
     Raises:
@@ -99,9 +102,13 @@ def balance(
         n_arms=len(set(arms)),
         rows=(
             _completeness(units, arms),
-            *_cross_tab("period", periods, arms, allowed=0),
-            *_carry_over(units, arms, periods),
-            *(row for name, levels in nuisance.items() for row in _cross_tab(name, levels, arms, allowed=1)),
+            *_cross_tab("period", periods, arms, allowed=allowed.get("period", 0)),
+            *_carry_over(units, arms, periods, allowed.get("carry-over", 0)),
+            *(
+                row
+                for name, levels in nuisance.items()
+                for row in _cross_tab(name, levels, arms, allowed=allowed.get(name, 1))
+            ),
         ),
     )
 
@@ -122,6 +129,33 @@ def balanced_levels(n_units: int, n_levels: int, generator: np.random.Generator)
     n_blocks = -(-n_units // n_levels)
     dealt = np.concatenate([generator.permutation(n_levels) for _ in range(n_blocks)])
     return tuple(dealt[:n_units].tolist())
+
+
+def dealt_in_runs(runs: Sequence[Hashable], n_levels: int, generator: np.random.Generator) -> tuple[int, ...]:
+    """Return a level for each unit in permuted blocks, such that every run of units is balanced too.
+
+    runs: (units,), the run of each unit, such as its place in a batch. Units are dealt run by run; a block holds every
+    level once, and within it the levels that a run has least of come first. Counts then differ by at most one within
+    each run, and overall.
+
+    Raises:
+        DesignError: for no units or no levels.
+
+    >>> dealt = dealt_in_runs([0, 1, 0, 1, 0, 1], 3, np.random.default_rng(0))
+    >>> sorted(dealt[::2]), sorted(dealt[1::2])
+    ([0, 1, 2], [0, 1, 2])
+    """
+    if not runs or n_levels < 1:
+        raise DesignError(f"{n_levels} level(s) cannot be dealt to {len(runs)} unit(s); both must be at least 1.")
+    levels, block = [0] * len(runs), list[int]()
+    counts: Counter[tuple[Hashable, int]] = Counter()
+    for unit in sorted(range(len(runs)), key=lambda at: list(dict.fromkeys(runs)).index(runs[at])):
+        block = block or generator.permutation(n_levels).tolist()
+        level = min(block, key=lambda candidate: counts[runs[unit], candidate])
+        block.remove(level)
+        counts[runs[unit], level] += 1
+        levels[unit] = level
+    return tuple(levels)
 
 
 def _check_cells(columns: Mapping[str, Sequence[Hashable]]) -> None:
@@ -154,7 +188,9 @@ def _cross_tab(
         yield BalanceRow(factor, str(level), min(per_arm), max(per_arm), allowed)
 
 
-def _carry_over(units: Sequence[Hashable], arms: Sequence[Hashable], periods: Sequence[int]) -> Iterable[BalanceRow]:
+def _carry_over(
+    units: Sequence[Hashable], arms: Sequence[Hashable], periods: Sequence[int], allowed: int
+) -> Iterable[BalanceRow]:
     """Yield one row per arm: how often each other arm is its next neighbour within a unit."""
     order: defaultdict[Hashable, list[Hashable]] = defaultdict(list)
     for _, unit, arm in sorted(zip(periods, units, arms, strict=True), key=lambda cell: cell[0]):
@@ -163,4 +199,4 @@ def _carry_over(units: Sequence[Hashable], arms: Sequence[Hashable], periods: Se
     for before in dict.fromkeys(arms):
         after = [counts[before, arm] for arm in set(arms) - {before}]
         if after:
-            yield BalanceRow("carry-over", f"after {before}", min(after), max(after), allowed=0)
+            yield BalanceRow("carry-over", f"after {before}", min(after), max(after), allowed)

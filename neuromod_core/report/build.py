@@ -95,7 +95,7 @@ def _provenance(archive: Archive, registration: Registration) -> Mapping[str, st
     plan = registration.plan
     engine = next(iter(archive.done(registration).values())).provenance
     return {
-        "plan_hash": plan.fingerprint,
+        "plan_hash": registration.public.fingerprint,
         "registration_id": registration.registration_id,
         "allocation_commitment": registration.commitments["allocation"],
         "data_head": str(archive.entry("data")["head"]),
@@ -105,7 +105,7 @@ def _provenance(archive: Archive, registration: Registration) -> Mapping[str, st
         "dtype": plan.dtype,
         "cpu_features": str(engine["cpu"]),
         "lock_sha256": str(engine["lock"]),
-        **{key: str(value) for key, value in engine.items() if key not in ("cpu", "lock")},
+        **{key: str(value) for key, value in engine.items() if key not in ("cpu", "lock", "executed")},
         "seeds": f"plan {plan.seed}; cell codes and key drawn at registration",
         "command": f"neuromod run study={plan.study}  (this registration: neuromod run registration=FILE)",
         "check": "neuromod verify RUN",
@@ -134,7 +134,7 @@ def _order(plan: Plan, labels: Labels) -> pd.DataFrame:
 def build(archive: Archive) -> ReportData:
     """Return the data of the report, derived from the raw rows of a closed study."""
     registration = archive.registration()
-    plan, labels = registration.plan, Labels.real(registration.allocation)
+    plan, labels = archive.effective(registration.plan), Labels.real(registration.allocation)
     responses = archive.rows(registration, "responses")
     outcome = judge(archive, registration)
     return ReportData(

@@ -11,16 +11,19 @@ The unit is the context. Responses, items and seeds are averaged within it befor
     scales           icc, alpha, omega, split_half, item_total
     blinding         guesses, bang, james, auc
     planning         power, sample_size, sample_size_proportions, detectable, simulated_power
-    models           hartung_knapp
+    models           lmm, glmm, clmm, likelihood_ratio, hartung_knapp
+    orders           williams
     profiles         profile, shape, sham_null, identification, concordance
 """
 
+from neuromod_core.kernel.squares import williams
 from neuromod_core.stats.blind import bang, guesses, james
 from neuromod_core.stats.bootstrap import bootstrap_t
 from neuromod_core.stats.effectsize import cliffs_delta, d_av, d_z, g_z, paired_delta
 from neuromod_core.stats.factor import OneFactor, omega
 from neuromod_core.stats.guessing import auc
 from neuromod_core.stats.meta import RandomEffects, hartung_knapp
+from neuromod_core.stats.mixed import clmm, glmm, likelihood_ratio, lmm
 from neuromod_core.stats.multiplicity import Family, adjust, benjamini_bogomolov, bogomolov, intersection_union
 from neuromod_core.stats.planning import detectable, power, sample_size, sample_size_proportions, simulated_power
 from neuromod_core.stats.proportions import mcnemar, noninferiority_proportions, tango, tango_interval
@@ -66,6 +69,7 @@ __all__ = [
     "bogomolov",
     "bootstrap_t",
     "cliffs_delta",
+    "clmm",
     "concordance",
     "constant_by_construction",
     "d_av",
@@ -74,6 +78,7 @@ __all__ = [
     "dose_trend",
     "friedman",
     "g_z",
+    "glmm",
     "guesses",
     "hartung_knapp",
     "hedges_correction",
@@ -83,6 +88,8 @@ __all__ = [
     "item_total",
     "james",
     "jonckheere",
+    "likelihood_ratio",
+    "lmm",
     "max_t",
     "mcnemar",
     "noninferiority",
@@ -104,4 +111,5 @@ __all__ = [
     "tango",
     "tango_interval",
     "tost",
+    "williams",
 ]

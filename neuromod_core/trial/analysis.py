@@ -69,6 +69,12 @@ def reading_of(plan: Plan, kind: str) -> str:
     return f"{plan.primary_reading or 'statement'}_{kind}"
 
 
+def _received(rows: pd.DataFrame, units: Sequence[str], *arms: str) -> NDArray[np.bool_]:
+    """Return which units received all of these arms, (units,): every one, unless arms are divided into sets."""
+    given = {str(arm): set(part) for arm, part in rows.groupby("arm")["unit_id"]}
+    return np.array([all(unit in given.get(arm, ()) for arm in arms) for unit in units], dtype=bool)
+
+
 def _column(contrast: pd.DataFrame, arm: str, members: Sequence[str]) -> Array:
     """Return the contrast per unit (units,), averaged over the members a unit received."""
     wanted = [(arm, member) for member in members if (arm, member) in contrast.columns]
@@ -112,6 +118,7 @@ class _Contrast:
 
     arm: Arm
     verdict: Verdict
+    units: tuple[str, ...]
     differences: Array
 
 
@@ -133,21 +140,30 @@ def _contrasts(plan: Plan, scores: pd.DataFrame, role: str, reading: str) -> lis
         way = "up" if arm.predicted_sign > 0 else "down"
         name = f"{arm.name} moves {arm.target_scale} {way}"
         verdict = Verdict(PRIMARY, name, arm.name, arm.target_scale, reading, placebo.name)
-        found.append(_Contrast(arm, verdict, differences))
+        both = _received(scores, list(table.index), arm.name, placebo.name)
+        found.append(_Contrast(arm, verdict, tuple(table.index[both]), differences[both]))
     return found
 
 
 def _family(plan: Plan, scores: pd.DataFrame, contrasts: Sequence[_Contrast]) -> list[Verdict]:
-    """Return the verdicts of all arms against one comparator, adjusted together."""
+    """Return the verdicts of all arms against one comparator, adjusted together.
+
+    Arms that different units received are adjusted by max-T within each set of units, and by Bonferroni over sets.
+    """
     started = [(item, *_measured(item.verdict, item.differences, plan)) for item in contrasts]
-    testable = [(item, verdict) for item, verdict, ready in started if ready]
+    sets: dict[tuple[str, ...], list[tuple[_Contrast, Verdict]]] = {}
+    for item, verdict, ready in started:
+        if ready:
+            sets.setdefault(item.units, []).append((item, verdict))
     done = {item.arm.name: verdict for item, verdict, _ in started}
-    if testable:
+    for number, testable in enumerate(sets.values()):
         signed = np.stack([item.differences * float(item.arm.predicted_sign or 1) for item, _ in testable], axis=1)
-        generator = rng(plan.seed, "max-T", testable[0][1].comparator)
+        names = ("max-T", testable[0][1].comparator, *([f"set {number}"] if number else []))
+        generator = rng(plan.seed, *names)
         tests = max_t(signed, minimum=plan.min_effect, alternative="greater", draws=plan.draws, generator=generator)
         for (item, verdict), test in zip(testable, tests, strict=True):
-            numbers = replace(verdict, statistic=_finite(test.statistic), p=test.pvalue, p_adj=test.p_adj)
+            adjusted = min(1.0, test.p_adj * len(sets))
+            numbers = replace(verdict, statistic=_finite(test.statistic), p=test.pvalue, p_adj=adjusted)
             done[item.arm.name] = _decision(plan, scores, item.arm, replace(numbers, method=test.method))
     return [done[item.arm.name] for item in contrasts]
 
@@ -172,9 +188,10 @@ def _moves_as_predicted(plan: Plan, scores: pd.DataFrame, arm: Arm) -> bool:
 
 
 def shift_of(plan: Plan, scores: pd.DataFrame, arm: Arm, scale: str) -> Array:
-    """Return the shift of a scale against the baseline, per unit (units,), in the raw primary reading."""
+    """Return the shift of a scale against the baseline, per unit that received the arm, in the raw primary reading."""
     wide = _wide(plan, scores, scale)
-    return _column(wide, arm.name, arm.members) - _column(wide, plan.baseline, [""])
+    shift = _column(wide, arm.name, arm.members) - _column(wide, plan.baseline, [""])
+    return shift[_received(scores, list(wide.index), arm.name, plan.baseline)]
 
 
 def _wide(plan: Plan, scores: pd.DataFrame, scale: str) -> pd.DataFrame:
@@ -255,7 +272,8 @@ def side_effects(plan: Plan, neutral: pd.DataFrame) -> list[Verdict]:
         verdict = Verdict(
             SIDE_EFFECTS, f"{arm.name} changes neutral text", arm.name, "neutral_text", "likelihood", plan.baseline
         )
-        planned.append((verdict, (wide[arm.name] - wide[plan.baseline]).to_numpy(dtype=np.float64)))
+        both = _received(neutral, list(wide.index), arm.name, plan.baseline)
+        planned.append((verdict, (wide[arm.name] - wide[plan.baseline]).to_numpy(dtype=np.float64)[both]))
     return _secondary(plan, planned)
 
 
@@ -272,7 +290,9 @@ def contrasts(plan: Plan, scores: pd.DataFrame) -> list[Verdict]:
             name = f"{arm.name} against {placebo.name} on {plan.primary_scale}"
             verdict = Verdict(CONTRASTS, name, arm.name, plan.primary_scale, reading, placebo.name)
             members = [arm.name] if role == "P2" else placebo.members
-            planned.append((verdict, _column(table, arm.name, arm.members) - _column(table, placebo.name, members)))
+            both = _received(scores, list(table.index), arm.name, placebo.name)
+            differences = _column(table, arm.name, arm.members) - _column(table, placebo.name, members)
+            planned.append((verdict, differences[both]))
     return _secondary(plan, planned)
 
 

@@ -8,15 +8,17 @@ from dataclasses import asdict, dataclass
 import pandas as pd
 import pyarrow as pa
 
-from neuromod_core.kernel.rng import rng
-from neuromod_core.kernel.types import Json, canonical, digest
+from neuromod_core.design import sequence_numbers
+from neuromod_core.kernel.types import Json, canonical, digest, plain
 from neuromod_core.store.compact import Manifest, compact
 from neuromod_core.store.tables import table
 from neuromod_core.trial.analysis import Verdict, analyse, licensed
-from neuromod_core.trial.archive import DRY_RUN, Archive, frame
+from neuromod_core.trial.archive import Archive, frame
+from neuromod_core.trial.executed import ORDER, carried, executed, order_table
 from neuromod_core.trial.gates import Gate, after_unblinding
 from neuromod_core.trial.plan import Plan, Registration
-from neuromod_core.trial.scoring import Label, Labels, neutral_of, scores_of
+from neuromod_core.trial.roles import Allocator
+from neuromod_core.trial.scoring import Labels, neutral_of, scores_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,26 +30,6 @@ class Outcome:
     gates: tuple[Gate, ...]
 
 
-def dummy_labels(plan: Plan) -> Labels:
-    """Return labels dealt at random within each unit, over cells of equal battery: no cell's true arm enters."""
-    generator = rng(plan.seed, "dummy labels")
-    by_cell: dict[str, Label] = {}
-    for unit in plan.units:
-        cells = sorted((cell for cell in plan.cells if cell.unit_id == unit.unit_id), key=lambda cell: cell.cell_code)
-        full = [cell.cell_code for cell in cells if cell.battery == "full"]
-        rest = [cell.cell_code for cell in cells if cell.battery != "full"]
-        first = [(arm.name, arm.members[0]) for arm in plan.arms if arm.members]
-        sham, noise = plan.arm("P1"), plan.arm("P2")
-        others = [(noise.name, member) for member in noise.members[1:]] if noise else []
-        draws = list(sham.members[1:]) if sham else []
-        others += [
-            (sham.name, draws[at]) for at in generator.permutation(len(draws))[: len(rest) - len(others)] if sham
-        ]
-        by_cell |= dict(zip(full, [first[at] for at in generator.permutation(len(first))], strict=True))
-        by_cell |= dict(zip(rest, [others[at] for at in generator.permutation(len(others))], strict=True))
-    return Labels(by_cell)
-
-
 def record_data(archive: Archive, registration: Registration) -> None:
     """Enter the digest of all rows into the ledger: from here on the data are fixed."""
     archive.raw(registration, "responses")
@@ -55,13 +37,14 @@ def record_data(archive: Archive, registration: Registration) -> None:
 
 
 def dry_run(archive: Archive, registration: Registration) -> None:
-    """Run the whole analysis on dummy labels and store it: it proves that the analysis runs blind."""
-    plan, responses = registration.plan, archive.rows(registration, "responses")
-    labels = dummy_labels(plan)
-    verdicts = analyse(plan, scores_of(plan, responses, labels), neutral_of(plan, responses, labels))
+    """Run the whole analysis blind and store it: arms are codes, dealt anew, so that it proves that it runs blind."""
+    allocator = Allocator(registration)
+    scorer = allocator.scorer(archive.rows(registration, "responses"))
+    analyst = allocator.analyst(scorer, archive.effective(registration.plan))
+    verdicts = analyst.verdicts(allocator.dummy())
     body = canonical([item.as_row() for item in verdicts])
-    archive.put(DRY_RUN, body)
-    archive.enter("dry run", {"sha256": digest(body), "hypotheses": len(verdicts)})
+    archive.put(archive.dry_run_key(), body)
+    archive.enter(archive.dry_run_entry(), {"sha256": digest(body), "hypotheses": len(verdicts)})
 
 
 def _early_gates(archive: Archive) -> list[Gate]:
@@ -78,24 +61,52 @@ def record_gates(archive: Archive, gates: Sequence[Gate]) -> None:
     archive.enter("gates", {"gates": entries})
 
 
-def judge(archive: Archive, registration: Registration) -> Outcome:
-    """Return scores, gates and verdicts, derived from raw rows and the opened allocation alone."""
-    plan, responses = registration.plan, archive.rows(registration, "responses")
+def judge(archive: Archive, registration: Registration, plan: Plan | None = None) -> Outcome:
+    """Return scores, gates and verdicts, derived from raw rows and the opened allocation alone.
+
+    plan: another analysis than the registered one with its amendments, for exploring.
+    """
+    plan = archive.effective(registration.plan) if plan is None else plan
+    responses = archive.rows(registration, "responses")
     labels = Labels.real(registration.allocation)
     scores = scores_of(plan, responses, labels)
-    gates = [*_early_gates(archive), *after_unblinding(registration, responses, scores)]
+    late = after_unblinding(
+        registration,
+        plan=plan,
+        ran=executed(archive, registration),
+        responses=responses,
+        generations=archive.rows(registration, "generations"),
+        scores=scores,
+        amended=archive.amended(),
+    )
+    gates = [*_early_gates(archive), *late]
     states = {gate.code: gate.state for gate in gates}
     verdicts = licensed(plan, analyse(plan, scores, neutral_of(plan, responses, labels)), states)
     return Outcome(scores, tuple(verdicts), tuple(gates))
 
 
-def _cell_rows(plan: Plan) -> list[Mapping[str, object]]:
+def _cell_rows(registration: Registration) -> list[Mapping[str, object]]:
+    """Return the rows of `cells`; sequences, which would have told equal arms before, are numbered now."""
+    plan, arm_of = registration.plan, {item.cell_code: item.arm for item in registration.allocation}
+    orders: dict[str, list[str]] = {unit.unit_id: [] for unit in plan.units}
+    for cell in sorted(plan.cells, key=lambda cell: cell.period):
+        if cell.battery == "full":
+            orders[cell.unit_id].append(arm_of[cell.cell_code])
+    numbers = sequence_numbers([tuple(arms) for arms in orders.values()])
+    sequence = dict(zip(orders, numbers, strict=True))
     rows: list[Mapping[str, object]] = []
     for cell in plan.cells:
         unit = plan.unit(cell.unit_id)
         nuisance = {"vignette": unit.vignette, "paraphrase": unit.paraphrase, "option_order": unit.option_order}
-        rows.append({**asdict(cell), **nuisance})
+        rows.append({**asdict(cell), **nuisance, "sequence": sequence[cell.unit_id]})
     return rows
+
+
+def order_of(archive: Archive, registration: Registration, outcome: Outcome) -> bytes:
+    """Return `analysis/order.json`: the order as executed, audited over arms, with the carry-over diagnostic."""
+    ran = executed(archive, registration)
+    carried_over = carried(registration.plan, outcome.scores, ran)
+    return canonical({**order_table(registration, ran), "carry_over": plain(carried_over), "said": str(carried_over)})
 
 
 def _score_rows(scores: pd.DataFrame) -> list[Mapping[str, object]]:
@@ -106,7 +117,7 @@ def _score_rows(scores: pd.DataFrame) -> list[Mapping[str, object]]:
 def tables_of(archive: Archive, registration: Registration, outcome: Outcome) -> Mapping[str, pa.Table]:
     """Return the tables of the closed dataset."""
     return {
-        "cells": table("cells", _cell_rows(registration.plan)),
+        "cells": table("cells", _cell_rows(registration)),
         "responses": archive.raw(registration, "responses"),
         "generations": archive.raw(registration, "generations"),
         "scores": table("scores", _score_rows(outcome.scores)),
@@ -116,10 +127,12 @@ def tables_of(archive: Archive, registration: Registration, outcome: Outcome) ->
 
 
 def close(archive: Archive, registration: Registration, outcome: Outcome) -> Manifest:
-    """Write the closed dataset and enter its root hash into the ledger."""
+    """Write the closed dataset and the audited order, and enter the root hash with the plan hashes into the ledger."""
     manifest = compact(archive.store, tables_of(archive, registration, outcome))
-    archive.enter("closed", {"root": manifest.root})
+    archive.put(ORDER, order_of(archive, registration, outcome))
+    registered = registration.public.fingerprint
+    archive.enter("closed", {"root": manifest.root, "plan": registered, "amended": archive.amended() or registered})
     return manifest
 
 
-__all__ = ["Outcome", "close", "dry_run", "dummy_labels", "frame", "judge", "record_data", "record_gates", "tables_of"]
+__all__ = ["Outcome", "close", "dry_run", "frame", "judge", "order_of", "record_data", "record_gates", "tables_of"]

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from neuromod_core.design import williams
+from neuromod_core.design import Order, sequences
+from neuromod_core.design.williams import ORDERS
 from neuromod_core.kernel.errors import ConfigError, DesignError, OutOfRange
+from neuromod_core.kernel.register import unknown
 from neuromod_core.models import ModelSpec
 from neuromod_core.trial.library import Library
+
+ANALYSIS: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {"min_effect": (0, 100), "alpha": (1e-6, 0.5), "draws": (999, 10_000_000), "resamples": (999, 1_000_000)}
+)
+"""The keys of the analysis, with what each may be: all that an amendment may change."""
+
+
+def shared_arms(roles: Sequence[str]) -> tuple[int, ...]:
+    """Return the arms that every unit receives however many there are: the baseline, and what arms are compared with.
+
+    >>> shared_arms(["P0", "P1", "pack", "P2"])
+    (0, 1, 3)
+    """
+    return (0, *(place for place, role in enumerate(roles) if place and role in ("P1", "P2")))
 
 
 @dataclass(frozen=True)
@@ -22,6 +40,7 @@ class StudyConfig:
     positive control are still monitored.  story_tokens: length of a story.  batch: texts in one scoring pass.
     min_effect: smallest specificity contrast of interest, nats per pair.  alpha: error rate of the primary family.
     draws: sign flips where enumeration is too large.  resamples: of the bootstrap-t intervals.
+    order: how orders are made, "williams" (balanced for carry-over too) or "cyclic".
     allow_unvalidated: whether packs may use vectors that failed their validation; every row then says so.
     """
 
@@ -47,8 +66,11 @@ class StudyConfig:
     draws: int = 100_000
     resamples: int = 9_999
     allow_unvalidated: bool = False
+    order: Order = "williams"
 
     def __post_init__(self) -> None:
+        if self.order not in ORDERS:
+            raise unknown("order", self.order, list[str](ORDERS), "design.order")
         for name, low, high in (
             ("units", 2, 10_000),
             ("dose", -4, 4),
@@ -59,10 +81,7 @@ class StudyConfig:
             ("foil_items", 1, 1_000),
             ("story_tokens", 1, 4_096),
             ("batch", 1, 100_000),
-            ("min_effect", 0, 100),
-            ("alpha", 1e-6, 0.5),
-            ("draws", 999, 10_000_000),
-            ("resamples", 999, 1_000_000),
+            *((name, *limits) for name, limits in ANALYSIS.items()),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
@@ -78,11 +97,11 @@ class StudyConfig:
         packs = [library.pack(name) for name in self.arms]
         for name in self.scales:
             library.scale(name)
-        sequences = len(williams(len(packs)))
-        if self.units % sequences:
+        count = len(sequences(len(packs), self.order, shared_arms([pack.role for pack in packs])))
+        if self.units % count:
             raise DesignError(
-                f"study {self.name!r}: units is {self.units}; {len(packs)} arms need a multiple of {sequences}, "
-                "so that every order of a Williams square is used equally often."
+                f"study {self.name!r}: units is {self.units}; {len(packs)} arms need a multiple of {count}, "
+                f"so that every order of a {self.order} design is used equally often."
             )
         if len(self.scales) < 2:
             raise ConfigError(f"study {self.name!r}: a specificity contrast needs a scale and a foil; given one scale.")

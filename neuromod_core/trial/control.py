@@ -46,7 +46,7 @@ def pilot_units(library: Library) -> list[Unit]:
 
 def _seats(units: Sequence[Unit], label: str) -> list[Seat]:
     return [
-        Seat(Cell(f"{unit.unit_id}/{label}", unit.unit_id, 0, 0, slot, 0, "full"), unit, UNDOSED)
+        Seat(Cell(f"{unit.unit_id}/{label}", unit.unit_id, 0, slot, 0, "full"), unit, UNDOSED)
         for slot, unit in enumerate(units)
     ]
 

@@ -1,8 +1,11 @@
 """Gates: what must hold before a claim. Each is run and recorded; a failed gate bars every claim of the study.
 
-G1 the inert placebo is bitwise the baseline.  G2 leaving the engine leaves no trace.  G3 the order is balanced.
-G4 enough readings are valid.  G5 an instructed state moves its own scale (before registration).  G6 the assay: the
-known-active arm moves its scale, reverses with its sign, and beats at least 95 % of the shams.
+G1 the inert placebo is bitwise the baseline.  G2 leaving the engine leaves no trace.  G3 the order is balanced, as
+planned and as executed.  G4 enough readings are valid.  G5 an instructed state moves its own scale (before
+registration).  G6 the assay: the known-active arm moves its scale, reverses with its sign, and beats at least 95 % of
+the shams.  G7 plan, allocation and key are those committed to.  G8 metadata do not tell arms apart.
+
+Evidence of G3 does not depend on scheduling: what does is tabulated in `analysis/order.json`.
 """
 
 from __future__ import annotations
@@ -14,9 +17,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from neuromod_core.design import balance
+from neuromod_core.calibrate.entropy import expressed_logits
 from neuromod_core.effects import Stream
 from neuromod_core.engine import Row, dosed, generate, score
+from neuromod_core.kernel.errors import DataError
 from neuromod_core.kernel.rng import rng
 from neuromod_core.models import LoadedModel
 from neuromod_core.packs import Pack
@@ -24,7 +28,9 @@ from neuromod_core.stats import constant_by_construction, sign_flip
 from neuromod_core.trial.administer import Room, Seat, administer, pack_of
 from neuromod_core.trial.analysis import shams_of, shift_of
 from neuromod_core.trial.control import UNDOSED
-from neuromod_core.trial.plan import Arm, Assignment, Cell, Plan, Registration
+from neuromod_core.trial.executed import Executed, audits, departures, planned
+from neuromod_core.trial.leak import guess
+from neuromod_core.trial.plan import Arm, Assignment, Cell, Outline, Plan, Registration
 
 PROBE_TOKENS = 12
 BEATEN = 0.95
@@ -47,7 +53,7 @@ def _state(passed: bool) -> str:
 def _probe(room: Room, plan: Plan, pack: Pack) -> tuple[object, object]:
     """Return everything a unit gives under a pack: all responses with a short story, as rows."""
     seats = [
-        Seat(Cell(unit.unit_id, unit.unit_id, 0, 0, slot, 0, "full"), unit, pack)
+        Seat(Cell(unit.unit_id, unit.unit_id, 0, slot, 0, "full"), unit, pack)
         for slot, unit in enumerate(plan.units[:1])
     ]
     return administer(replace(room, scales=room.scales[:1], story_tokens=PROBE_TOKENS), seats)
@@ -56,7 +62,7 @@ def _probe(room: Room, plan: Plan, pack: Pack) -> tuple[object, object]:
 def inert_gate(room: Room, plan: Plan, placebo: Pack) -> Gate:
     """Return G1: the battery under the inert placebo, its machinery on, equals the baseline bit for bit."""
     equal = _probe(room, plan, UNDOSED) == _probe(room, plan, placebo)
-    evidence = f"all readings and tokens of a unit under {placebo.name!r} ({len(placebo.effects)} effects at dose 0) "
+    evidence = f"all readings and tokens of a unit under the inert pack ({len(placebo.effects)} effects at dose 0) "
     return Gate("G1", "inert placebo equals baseline", _state(equal), evidence + ("are equal" if equal else "DIFFER"))
 
 
@@ -67,8 +73,18 @@ def _weights(model: LoadedModel) -> str:
     return state.hexdigest()
 
 
-def reset_gate(room: Room, registration: Registration) -> Gate:
-    """Return G2: after every arm has run, and the engine was entered and left again, all is as before (A/B/A)."""
+def probe_hash(room: Room, plan: Outline) -> str:
+    """Return the SHA-256 of the undosed next-token logits (places, vocabulary) of the first unit's prompt."""
+    prompt = room.prompter.statement_prompt(plan.units[0], None)
+    logits = expressed_logits(room.session, UNDOSED, [prompt], room.subject)
+    return hashlib.sha256(logits.detach().float().cpu().contiguous().numpy().tobytes()).hexdigest()
+
+
+def reset_gate(room: Room, registration: Registration, fresh: str | None = None) -> Gate:
+    """Return G2: after every arm has run, and the engine was entered and left again, all is as before (A/B/A).
+
+    fresh: the probe hash of a process in which no arm ever ran; None where no such process was started.
+    """
     plan, model = registration.plan, room.prompter.model
     units = plan.units[:1]
     rows = [Row(room.prompter.statement_prompt(unit, None), UNDOSED, Stream(0, unit.unit_id)) for unit in units]
@@ -80,29 +96,47 @@ def reset_gate(room: Room, registration: Registration) -> Gate:
         score(inner, dosed_rows, texts, room.subject)
         generate(inner, dosed_rows, room.subject, tokens=4)
     after = (_weights(model), score(room.session, rows, texts, room.subject))
-    return Gate(
-        "G2",
-        "reset leaves no trace",
-        _state(before == after),
-        f"weights and {len(texts)} likelihoods before and after {len(packs)} dosed arms "
-        + ("are bitwise equal" if before == after else "DIFFER"),
-    )
+    clean = fresh in (None, probe_hash(room, plan))
+    evidence = f"weights and {len(texts)} likelihoods before and after {len(packs)} dosed arms "
+    evidence += "are bitwise equal" if before == after else "DIFFER"
+    told = "are bitwise equal" if clean else "DIFFER"
+    compared = f"; then logits and those of a fresh process {told}" if fresh else "; no fresh process was compared"
+    return Gate("G2", "reset leaves no trace", _state(before == after and clean), evidence + compared)
 
 
-def balance_gate(registration: Registration) -> Gate:
-    """Return G3: every unit has every arm, periods and first-order carry-over are balanced."""
-    plan, arm_of = registration.plan, {item.cell_code: item.arm for item in registration.allocation}
-    cells = [cell for cell in plan.cells if cell.battery == "full"]
-    audit = balance(
-        [cell.unit_id for cell in cells],
-        [arm_of[cell.cell_code] for cell in cells],
-        periods=[cell.period for cell in cells],
-        nuisance={
-            "wording": [str(plan.unit(cell.unit_id).paraphrase) for cell in cells],
-            "option order": [plan.unit(cell.unit_id).option_order for cell in cells],
-        },
-    )
-    return Gate("G3", "order is balanced", _state(audit.ok), str(audit))
+def balance_gate(registration: Registration, ran: Sequence[Executed]) -> Gate:
+    """Return G3: every unit has its arms, and arms are balanced over periods, neighbours, wordings, slots, processes.
+
+    ran: the cells in the order in which they were executed.
+    """
+    plan = registration.plan
+    intended, done = audits(plan, planned(registration)), audits(plan, ran)
+    moved = departures(registration, ran)
+    faults = [str(audit) for audit in done if not audit.ok]
+    said = " ".join(map(str, intended)) + " As executed: "
+    said += " ".join(faults) if faults else "balanced"
+    said += f"; {len(moved)} cells ran in another batch slot than planned." if moved else ", every cell in its slot."
+    passed = not faults and not moved and all(audit.ok for audit in intended)
+    return Gate("G3", "order is balanced", _state(passed), said)
+
+
+def seal_gate(registration: Registration, amended: str | None) -> Gate:
+    """Return G7: what was opened is what was committed to; `Archive.registration` raises when it is not."""
+    given = registration.commitments
+    said = f"plan {given['plan'][:12]}, allocation {given['allocation'][:12]} and key {given['key'][:12]} are those "
+    said += "committed to before the first cell; "
+    said += f"analysis amended to plan {amended[:12]}" if amended else "no amendment"
+    return Gate("G7", "commitments hold", "passed", said)
+
+
+def leak_gate(registration: Registration, responses: pd.DataFrame, generations: pd.DataFrame) -> Gate:
+    """Return G8: a guess from metadata alone is no better than chance."""
+    title = "metadata do not tell arms apart"
+    try:
+        found = guess(registration, responses, generations)
+    except DataError as error:
+        return Gate("G8", title, "not run", str(error))
+    return Gate("G8", title, _state(not found.leaks), str(found))
 
 
 def validity_gate(plan: Plan, responses: pd.DataFrame) -> Gate:
@@ -155,12 +189,32 @@ def assay_gate(plan: Plan, scores: pd.DataFrame) -> Gate:
     )
 
 
-def after_unblinding(registration: Registration, responses: pd.DataFrame, scores: pd.DataFrame) -> list[Gate]:
-    """Return the gates that are derived from plan and data: G3 to G6."""
-    plan = registration.plan
-    return [balance_gate(registration), validity_gate(plan, responses), control_gate(plan), assay_gate(plan, scores)]
+def after_unblinding(
+    registration: Registration,
+    *,
+    plan: Plan,
+    ran: Sequence[Executed],
+    responses: pd.DataFrame,
+    generations: pd.DataFrame,
+    scores: pd.DataFrame,
+    amended: str | None = None,
+) -> list[Gate]:
+    """Return the gates that are derived from plan and data: G3 to G8.
+
+    plan: with the analysis as amended; amended: its hash.
+    """
+    return [
+        balance_gate(registration, ran),
+        validity_gate(plan, responses),
+        control_gate(plan),
+        assay_gate(plan, scores),
+        seal_gate(registration, amended),
+        leak_gate(registration, responses, generations),
+    ]
 
 
-def before_first_cell(room: Room, registration: Registration, placebo: Pack) -> Sequence[Gate]:
+def before_first_cell(
+    room: Room, registration: Registration, placebo: Pack, fresh: str | None = None
+) -> Sequence[Gate]:
     """Return the gates that are run on the model before the first cell: G1 and G2."""
-    return [inert_gate(room, registration.plan, placebo), reset_gate(room, registration)]
+    return [inert_gate(room, registration.plan, placebo), reset_gate(room, registration, fresh)]

@@ -1,4 +1,8 @@
-"""The frozen plan of a study, and the sealed part that only the runner opens."""
+"""The frozen plan of a study: what is public before the first cell runs, and the sealed part beside it.
+
+Public is everything but the arms: contexts, cells, scales, readings, the analysis; a pack appears as a handle,
+HMAC(key, fingerprint). Sealed are the arms with their packs, what each cell code stands for, and the key.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,11 @@ from functools import cached_property
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
-from neuromod_core.design import commit, key_commitment
-from neuromod_core.kernel.errors import IntegrityError
+from neuromod_core.design import Order, commit, key_commitment
+from neuromod_core.kernel.errors import DesignError, IntegrityError
 from neuromod_core.kernel.types import canonical, digest
 
+UNKNOWN = "unknown"  # of a commit: the code was no checkout
 STRICT = ConfigDict(extra="forbid", strict=True)
 
 
@@ -33,11 +38,15 @@ class Unit:
 
 @checked(frozen=True, config=STRICT)
 class Cell:
-    """One unit under one arm (or one member of it), as everybody may know it: the arm is not said."""
+    """One unit under one arm (or one member of it), as everybody may know it: the arm is not said.
+
+    period: place in the unit's order; further members of an ensemble come after the last period of the crossover.
+    The unit's sequence is not said either: units of one sequence have one arm in each period, so that it would label
+    equal arms. slot: row of the shard's batches.
+    """
 
     cell_code: str
     unit_id: str
-    sequence: int
     period: int
     slot: int
     shard: int
@@ -79,11 +88,12 @@ class Control:
     note: str
 
 
-@checked(frozen=True, config=STRICT)
-class Plan:
-    """Everything fixed before the first cell runs. Its digest is what a registration registers.
+@checked(frozen=True, kw_only=True, config=STRICT)
+class Outline:
+    """What is fixed before the first cell runs and may be known by all: everything but the arms.
 
-    unvalidated: vectors that failed their validation and are used all the same.
+    code: commit of the code that registered the study, "unknown" where it was no checkout.
+    order: how sequences were made, "williams" or "cyclic".
     """
 
     version: int
@@ -96,10 +106,9 @@ class Plan:
     model_fingerprint: str
     weights_sha256: str
     dtype: str
-    calibration: str
-    unvalidated: tuple[str, ...]
+    code: str = UNKNOWN
+    order: Order = "williams"
     texts: dict[str, str]
-    arms: tuple[Arm, ...]
     units: tuple[Unit, ...]
     cells: tuple[Cell, ...]
     shards: int
@@ -116,10 +125,41 @@ class Plan:
     draws: int
     resamples: int
 
+    def unit(self, name: str) -> Unit:
+        """Return the unit called `name`."""
+        return self._units[name]
+
+    @cached_property
+    def _units(self) -> Mapping[str, Unit]:
+        return {unit.unit_id: unit for unit in self.units}
+
+
+@checked(frozen=True, kw_only=True, config=STRICT)
+class PublicPlan(Outline):
+    """The plan as everybody may know it. Its digest is the plan hash that a registration commits to.
+
+    handles: HMAC-SHA256(key, pack fingerprint) of each arm, sorted.
+    """
+
+    handles: tuple[str, ...]
+
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of the plan."""
+        """The plan hash: SHA-256 of the canonical form."""
         return digest(as_json(self))
+
+
+@checked(frozen=True, kw_only=True, config=STRICT)
+class Plan(Outline):
+    """The whole plan, arms included: known to allocator and runner, and to everybody once unblinded.
+
+    calibration: fingerprint of the vectors, heads and norms its packs use.
+    unvalidated: vectors that failed their validation and are used all the same.
+    """
+
+    arms: tuple[Arm, ...]
+    calibration: str
+    unvalidated: tuple[str, ...]
 
     @property
     def baseline(self) -> str:
@@ -131,14 +171,6 @@ class Plan:
         found = [arm for arm in self.arms if arm.role == role]
         return found[0] if len(found) == 1 else None
 
-    def unit(self, name: str) -> Unit:
-        """Return the unit called `name`."""
-        return self._units[name]
-
-    @cached_property
-    def _units(self) -> Mapping[str, Unit]:
-        return {unit.unit_id: unit for unit in self.units}
-
 
 @checked(frozen=True, config=STRICT)
 class Assignment:
@@ -149,24 +181,47 @@ class Assignment:
     member: str
 
 
-@dataclass(frozen=True)
+@checked(frozen=True, config=STRICT)
+class Sealed:
+    """What the allocation commitment is to. codes: a random code per arm, for an analyst who may not see names."""
+
+    allocation: tuple[Assignment, ...]
+    arms: tuple[Arm, ...]
+    codes: tuple[str, ...]
+    calibration: str
+    unvalidated: tuple[str, ...]
+
+
+@dataclass(frozen=True, repr=False)
 class Registration:
     """A plan with its sealed part: what each cell code stands for, and the key that commits to it."""
 
     plan: Plan
     key: bytes
     allocation: tuple[Assignment, ...]
+    codes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Registration({self.registration_id})"
+
+    @cached_property
+    def public(self) -> PublicPlan:
+        """The plan as everybody may know it: packs as handles."""
+        fields = {field.name: getattr(self.plan, field.name) for field in dataclasses.fields(Outline)}
+        handles = sorted(commit(self.key, arm.fingerprint.encode()) for arm in self.plan.arms)
+        return PublicPlan(**fields, handles=tuple(handles))
 
     @cached_property
     def table(self) -> bytes:
-        """The allocation in canonical form: what the commitment is to."""
-        return canonical(as_json(self.allocation))
+        """The sealed part without the key, in canonical form: what the commitment is to."""
+        plan = self.plan
+        return canonical(as_json(Sealed(self.allocation, plan.arms, self.codes, plan.calibration, plan.unvalidated)))
 
     @property
     def commitments(self) -> Mapping[str, str]:
         """What is published before the first cell runs."""
         return {
-            "plan": self.plan.fingerprint,
+            "plan": self.public.fingerprint,
             "allocation": commit(self.key, self.table),
             "key": key_commitment(self.key),
         }
@@ -182,7 +237,7 @@ class Registration:
 
     def dump(self) -> bytes:
         """Return the registration as the bytes of a file."""
-        return canonical({"plan": as_json(self.plan), "sealed": json.loads(self.sealed())})
+        return canonical({"plan": as_json(self.public), "sealed": json.loads(self.sealed())})
 
 
 def as_json(value: object) -> object:
@@ -192,24 +247,35 @@ def as_json(value: object) -> object:
     return dataclasses.asdict(value)  # type: ignore[call-overload]
 
 
-def parse_plan(text: bytes, where: str) -> Plan:
-    """Return the plan that canonical JSON spells; raise IntegrityError when it is not one, naming the place."""
+def parse_plan(text: bytes, where: str) -> PublicPlan:
+    """Return the public plan that canonical JSON spells; raise IntegrityError when it is not one, naming the place."""
     try:
-        return TypeAdapter(Plan).validate_json(text, strict=True)
+        return TypeAdapter(PublicPlan).validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise IntegrityError(f"{where} is not a plan: {place}: {first['msg']}.") from None
 
 
-def parse_sealed(plan: Plan, text: bytes, where: str) -> Registration:
-    """Return the registration of `plan` whose sealed part is `text`."""
+def parse_sealed(public: PublicPlan, text: bytes, where: str) -> Registration:
+    """Return the registration whose public plan and sealed part these are.
+
+    Raises:
+        IntegrityError: for a sealed part of another form, and for one whose arms do not give the plan's handles.
+    """
     try:
         body = json.loads(text)
-        allocation = TypeAdapter(tuple[Assignment, ...]).validate_json(json.dumps(body["table"]), strict=True)
-        return Registration(plan, bytes.fromhex(body["key"]), allocation)
-    except (ValueError, KeyError, TypeError) as error:
+        sealed = TypeAdapter(Sealed).validate_json(json.dumps(body["table"]), strict=True)
+        key = bytes.fromhex(body["key"])
+        outline = {field.name: getattr(public, field.name) for field in dataclasses.fields(Outline)}
+        plan = Plan(**outline, arms=sealed.arms, calibration=sealed.calibration, unvalidated=sealed.unvalidated)
+        registration = Registration(plan, key, sealed.allocation, sealed.codes)
+        handles = registration.public.handles
+    except (ValueError, KeyError, TypeError, DesignError) as error:
         raise IntegrityError(f"{where} is not a sealed allocation ({type(error).__name__}).") from None
+    if handles != public.handles:
+        raise IntegrityError(f"{where}: its arms are not those whose handles the plan lists.")
+    return registration
 
 
 def parse_registration(text: bytes, where: str) -> Registration:
@@ -222,6 +288,6 @@ def parse_registration(text: bytes, where: str) -> Registration:
     return parse_sealed(parse_plan(canonical(plan), where), canonical(sealed), where)
 
 
-def cells_of(plan: Plan, shard: int) -> Sequence[Cell]:
+def cells_of(plan: Outline, shard: int) -> Sequence[Cell]:
     """Return the cells of a shard, in slot order."""
     return sorted((cell for cell in plan.cells if cell.shard == shard), key=lambda cell: cell.slot)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from neuromod_core.calibrate.dose import Matched
 from neuromod_core.calibrate.entropy import expressed_logits, match_entropy, mean_entropy
-from neuromod_core.design import balanced_levels, crossover, new_codes, new_key, sequence_numbers
+from neuromod_core.design import balanced_levels, new_codes, new_key
 from neuromod_core.effects import Subject
 from neuromod_core.engine import Session
 from neuromod_core.kernel.errors import CalibrationError, DesignError
@@ -16,8 +16,9 @@ from neuromod_core.models import LoadedModel
 from neuromod_core.packs import Pack
 from neuromod_core.trial.config import StudyConfig
 from neuromod_core.trial.control import UNDOSED, primary_reading
+from neuromod_core.trial.dealing import Place, cells, places
 from neuromod_core.trial.library import Library
-from neuromod_core.trial.plan import Arm, Assignment, Cell, Control, Plan, Registration, Unit
+from neuromod_core.trial.plan import UNKNOWN, Arm, Assignment, Cell, Control, Plan, Registration, Unit
 from neuromod_core.trial.prompts import Tokens
 
 ENTROPY_TEXTS = 8  # calibration passages on which entropies are matched
@@ -147,83 +148,50 @@ def arms_of(config: StudyConfig, library: Library, ready: Readiness) -> tuple[Ar
     return tuple(arms)
 
 
-def _dealt(config: StudyConfig, arm: Arm, unit: int, shuffled: Sequence[str]) -> list[str]:
-    """Return the members of `arm` that a unit receives: all of a small set, a balanced part of the sham ensemble."""
-    if arm.role != "P1":
-        return list(arm.members)
-    per = min(config.sham_per_unit, len(shuffled))
-    return [shuffled[(unit * per + place) % len(shuffled)] for place in range(per)]
-
-
-@dataclass(frozen=True)
-class _Place:
-    """A cell before it has a code."""
-
-    unit: Unit
-    sequence: int
-    period: int
-    arm: str
-    member: str
-    battery: str
-
-
-def _places(config: StudyConfig, arms: Sequence[Arm], units: Sequence[Unit]) -> list[_Place]:
-    generator = rng(config.seed, config.name, "order")
-    orders = crossover(len(units), len(arms), generator)
-    numbers = sequence_numbers(orders)
-    sham = next((arm.members for arm in arms if arm.role == "P1"), ())
-    shuffled = [sham[place] for place in generator.permutation(len(sham))]
-    return [
-        _Place(unit, numbers[number], period, arms[index].name, member, "full" if place == 0 else "statements")
-        for number, unit in enumerate(units)
-        for period, index in enumerate(orders[number])
-        for place, member in enumerate(_dealt(config, arms[index], number, shuffled))
-    ]
-
-
-def _cells(config: StudyConfig, places: Sequence[_Place], codes: Sequence[str]) -> tuple[Cell, ...]:
-    """Return the cells with shard and slot: within a shard, period by period, so that arms alternate over slots."""
-    shard_of = {unit: number // config.units_per_shard for number, unit in enumerate(_unit_ids(places))}
-    order = sorted(range(len(places)), key=lambda at: (shard_of[places[at].unit.unit_id], places[at].period, at))
-    slots: dict[int, int] = {}
-    cells = []
-    for at in order:
-        place, shard = places[at], shard_of[places[at].unit.unit_id]
-        slots[shard] = slots.get(shard, -1) + 1
-        cells.append(
-            Cell(
-                cell_code=codes[at],
-                unit_id=place.unit.unit_id,
-                sequence=place.sequence,
-                period=place.period,
-                slot=slots[shard],
-                shard=shard,
-                battery=place.battery,
-            )
-        )
-    return tuple(cells)
-
-
-def _unit_ids(places: Sequence[_Place]) -> list[str]:
-    return list(dict.fromkeys(place.unit.unit_id for place in places))
-
-
 def register(
-    config: StudyConfig, library: Library, model: LoadedModel, ready: Readiness, entropy: Entropy
+    config: StudyConfig,
+    library: Library,
+    model: LoadedModel,
+    ready: Readiness,
+    entropy: Entropy,
+    *,
+    code: str = UNKNOWN,
 ) -> Registration:
-    """Return the sealed registration of a study: plan, cell codes and key.
+    """Return the sealed registration of a study: plan, orders, cell codes and key.
 
-    entropy: gives random bytes, such as `secrets.token_bytes`; the codes are not derived from anything.
+    entropy: gives random bytes, such as `secrets.token_bytes`: orders, codes and key are drawn from it, and derived
+    from nothing that others know.
+    code: commit of the code that registers; unblinding will ask for the same.
 
     Raises:
         DesignError: when the units cannot be balanced over the arms, or a vignette would occur twice.
     """
     units, arms = units_of(config, library), arms_of(config, library, ready)
-    places = _places(config, arms, units)
-    codes = new_codes(len(places), entropy)
-    cells = _cells(config, places, codes)
-    plan = Plan(
-        version=1,
+    secret = rng(int.from_bytes(new_key(entropy), "big"), "order")
+    dealt = places(config, arms, units, secret)
+    codes = new_codes(len(dealt), entropy)
+    given_cells = cells(config, dealt, codes)
+    plan = _plan(config, library, model, ready, arms=arms, units=units, dealt=given_cells, code=code)
+    allocation = tuple(
+        Assignment(name, place.arm, place.member) for name, place in sorted(zip(codes, dealt, strict=True), key=_code)
+    )
+    return Registration(plan, new_key(entropy), allocation, new_codes(len(arms), entropy))
+
+
+def _plan(
+    config: StudyConfig,
+    library: Library,
+    model: LoadedModel,
+    ready: Readiness,
+    *,
+    arms: tuple[Arm, ...],
+    units: tuple[Unit, ...],
+    dealt: tuple[Cell, ...],
+    code: str,
+) -> Plan:
+    """Return the plan of a study whose cells are dealt."""
+    return Plan(
+        version=2,
         study=config.name,
         title=config.title,
         question=config.question,
@@ -240,11 +208,13 @@ def register(
         dtype=str(model.dtype).removeprefix("torch."),
         calibration=ready.calibration,
         unvalidated=ready.unvalidated,
+        code=code,
+        order=config.order,
         texts=dict(library.fingerprints()),
         arms=arms,
         units=units,
-        cells=cells,
-        shards=1 + max(cell.shard for cell in cells),
+        cells=dealt,
+        shards=1 + max(cell.shard for cell in dealt),
         scales=config.scales,
         primary_scale=config.primary_scale,
         foil_items=config.foil_items,
@@ -258,11 +228,7 @@ def register(
         draws=config.draws,
         resamples=config.resamples,
     )
-    allocation = tuple(
-        Assignment(code, place.arm, place.member) for code, place in sorted(zip(codes, places, strict=True), key=_code)
-    )
-    return Registration(plan, new_key(entropy), allocation)
 
 
-def _code(pair: tuple[str, _Place]) -> str:
+def _code(pair: tuple[str, Place]) -> str:
     return pair[0]

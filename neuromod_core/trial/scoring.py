@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from neuromod_core.instruments import Order, Score, option_score, statement_score
-from neuromod_core.trial.plan import Assignment, Cell, Plan
+from neuromod_core.trial.plan import Assignment, Cell, Outline, Plan
 
 READINGS = ("statement_raw", "statement_expressed", "options_raw", "options_expressed")
 Label = tuple[str, str]  # arm (or its code) and member
@@ -44,7 +44,7 @@ def _scores(rows: pd.DataFrame, reading: str, order: str) -> Iterator[tuple[str,
         yield f"{reading}_{suffix}", score
 
 
-def scores_of(plan: Plan, responses: pd.DataFrame, labels: Labels) -> pd.DataFrame:
+def scores_of(plan: Outline, responses: pd.DataFrame, labels: Labels) -> pd.DataFrame:
     """Return the `scores` table of all administered cells, under the given labels."""
     cells: Mapping[str, Cell] = {cell.cell_code: cell for cell in plan.cells}
     scaled = responses[responses["reading"] != "likelihood"].sort_values("item")
@@ -70,7 +70,7 @@ def scores_of(plan: Plan, responses: pd.DataFrame, labels: Labels) -> pd.DataFra
     return pd.DataFrame(lines).sort_values(["unit_id", "arm", "member", "scale", "reading"], ignore_index=True)
 
 
-def items_of(plan: Plan, responses: pd.DataFrame, labels: Labels) -> pd.DataFrame:
+def items_of(plan: Outline, responses: pd.DataFrame, labels: Labels) -> pd.DataFrame:
     """Return keyed minus antonym log-likelihood per cell and item (raw statement reading)."""
     cells = {cell.cell_code: cell.unit_id for cell in plan.cells}
     rows = responses[responses["reading"] == "statement"]
@@ -86,7 +86,7 @@ def items_of(plan: Plan, responses: pd.DataFrame, labels: Labels) -> pd.DataFram
     ).reset_index(drop=True)
 
 
-def neutral_of(plan: Plan, responses: pd.DataFrame, labels: Labels) -> pd.DataFrame:
+def neutral_of(plan: Outline, responses: pd.DataFrame, labels: Labels) -> pd.DataFrame:
     """Return nats per token on the unit's neutral passage, per unit and arm."""
     cells = {cell.cell_code: cell.unit_id for cell in plan.cells}
     rows = responses[responses["reading"] == "likelihood"]

@@ -6,7 +6,8 @@ from neuromod_core.kernel.errors import IntegrityError
 from neuromod_core.store.compact import Manifest, verify_manifest
 from neuromod_core.store.tables import SORT_KEYS, decode, encode
 from neuromod_core.trial.archive import Archive
-from neuromod_core.trial.close import judge, tables_of
+from neuromod_core.trial.close import judge, order_of, tables_of
+from neuromod_core.trial.executed import ORDER
 
 
 def verify(archive: Archive) -> Manifest:
@@ -14,7 +15,8 @@ def verify(archive: Archive) -> Manifest:
 
     In order: the ledger's chain; the plan and the allocation against their commitments; every raw file against its
     marker, and all of them against the recorded head; every file of the dataset against the manifest, and the manifest
-    against the ledger; then scores, gates and verdicts are computed again from the raw rows and compared, byte by byte.
+    against the ledger; then scores, gates and verdicts are computed again from the raw rows and compared, byte by byte,
+    and so is the audit of the executed order.
 
     Raises:
         IntegrityError: with one line that names the first thing that is not as it was committed or does not follow.
@@ -27,10 +29,13 @@ def verify(archive: Archive) -> Manifest:
     manifest = verify_manifest(archive.store)
     if manifest.root != (closed := archive.entry("closed")["root"]):
         raise IntegrityError(f"The dataset's root is {manifest.root}; the ledger closed the study with {closed}.")
-    for name, derived in tables_of(archive, registration, judge(archive, registration)).items():
+    outcome = judge(archive, registration)
+    for name, derived in tables_of(archive, registration, outcome).items():
         published = archive.store.get(f"dataset/{name}.parquet")
         if encode(derived, SORT_KEYS[name]) != published:
             raise IntegrityError(f"Table {name!r} does not follow from the raw rows{_where(name, published, derived)}.")
+    if archive.store.get(ORDER) != order_of(archive, registration, outcome):
+        raise IntegrityError(f"{ORDER} does not follow from the commit markers.")
     return manifest
 
 

@@ -12,16 +12,19 @@ import pytest
 from neuromod_core.engine import dosed
 from neuromod_core.models import LoadedModel, ModelSpec
 from neuromod_core.store import MemoryStore
-from neuromod_core.trial.administer import Room, administer, seats_of
+from neuromod_core.trial.administer import Room, administer
 from neuromod_core.trial.archive import Archive
 from neuromod_core.trial.close import close, dry_run, judge, record_data, record_gates
 from neuromod_core.trial.config import StudyConfig
+from neuromod_core.trial.executed import ran
 from neuromod_core.trial.gates import before_first_cell
 from neuromod_core.trial.library import Library, load_library
 from neuromod_core.trial.plan import Control, Registration
 from neuromod_core.trial.prompts import Prompter
 from neuromod_core.trial.register import Readiness, register
+from neuromod_core.trial.roles import Allocator
 from tests.conftest import ROOT, subject_of
+from tests.flows.blind import Blind, run_blind
 
 CONFIG = StudyConfig(
     name="tiny",
@@ -64,6 +67,11 @@ def registration(library: Library, llama: LoadedModel) -> Registration:
     return register(CONFIG, library, llama, READY, secrets.token_bytes)
 
 
+@pytest.fixture(scope="session")
+def blind(tmp_path_factory: pytest.TempPathFactory) -> Blind:
+    return run_blind(tmp_path_factory.mktemp("blind"))
+
+
 @contextmanager
 def open_room(registration: Registration, library: Library, model: LoadedModel) -> Iterator[Room]:
     plan = registration.plan
@@ -80,16 +88,17 @@ def open_room(registration: Registration, library: Library, model: LoadedModel) 
 
 
 def run_shard(archive: Archive, registration: Registration, room: Room, shard: int) -> None:
-    responses, generations = administer(room, seats_of(registration, shard))
-    archive.commit_shard(
-        registration, shard, responses=responses, generations=generations, provenance={"cpu": "any", "lock": "any"}
-    )
+    seats = Allocator(registration).runner().seats(shard)
+    began = ran(seats, index=len(archive.store.keys("commits/")), process="one")
+    responses, generations = administer(room, seats)
+    engine = {"cpu": "any", "lock": "any", "torch": "any", "transformers": "any", "executed": began}
+    archive.commit_shard(registration, shard, responses=responses, generations=generations, provenance=engine)
 
 
 def finish(archive: Archive, registration: Registration) -> str:
     record_data(archive, registration)
     dry_run(archive, registration)
-    opened = archive.unblind()
+    opened = archive.unblind(registration)
     return close(archive, opened, judge(archive, opened)).root
 
 

@@ -29,11 +29,12 @@ from neuromod_core.store.files import File
 from neuromod_core.store.tables import SORT_KEYS, decode, encode
 from neuromod_core.trial.analysis import analyse
 from neuromod_core.trial.archive import Archive
-from neuromod_core.trial.close import dummy_labels, judge
+from neuromod_core.trial.close import judge
 from neuromod_core.trial.gates import assay_gate
 from neuromod_core.trial.library import Library
 from neuromod_core.trial.plan import Registration, parse_registration
 from neuromod_core.trial.register import register
+from neuromod_core.trial.roles import Allocator
 from neuromod_core.trial.scoring import Labels, neutral_of, scores_of
 from neuromod_core.trial.verify import verify
 from tests.flows.conftest import CONFIG, READY, finish, open_room, run_shard, run_study
@@ -157,7 +158,7 @@ def flipped(data: bytes) -> bytes:
 def test_one_changed_byte_anywhere_is_found(closed: Archive) -> None:
     keys = [
         key
-        for prefix in ("data/", "commits/", "ledger/", "dataset/", "sealed/", "plan")
+        for prefix in ("data/", "commits/", "ledger/", "dataset/", "opened/", "analysis/", "plan")
         for key in closed.store.keys(prefix)
     ]
     assert len(keys) > 15
@@ -201,13 +202,14 @@ def test_a_forged_number_is_found_though_every_hash_was_recomputed(closed: Archi
 
 def test_another_allocation_is_refused(closed: Archive, registration: Registration) -> None:
     swapped = list(registration.allocation)
-    swapped[0], swapped[1] = (
-        dataclasses.replace(swapped[0], arm=swapped[1].arm, member=swapped[1].member),
-        dataclasses.replace(swapped[1], arm=swapped[0].arm, member=swapped[0].member),
+    at = next(place for place, item in enumerate(swapped) if item.arm != swapped[0].arm)
+    swapped[0], swapped[at] = (
+        dataclasses.replace(swapped[0], arm=swapped[at].arm, member=swapped[at].member),
+        dataclasses.replace(swapped[at], arm=swapped[0].arm, member=swapped[0].member),
     )
     forged = dataclasses.replace(registration, allocation=tuple(swapped)).sealed()
     with pytest.raises(IntegrityError, match="allocation table is not the one committed to"):
-        Archive(Tampered(closed, "sealed/allocation.json", forged)).unblind()
+        Archive(Tampered(closed, "opened/allocation.json", forged)).unblind()
 
 
 def test_nothing_written_before_unblinding_names_an_arm(
@@ -220,19 +222,18 @@ def test_nothing_written_before_unblinding_names_an_arm(
     prints = [arm.name for arm in registration.plan.arms if arm.role not in ("none",)]
     prints += [arm.fingerprint for arm in registration.plan.arms]
     for key in archive.store.keys(""):
-        if key.startswith(("plan", "sealed")):
-            continue  # the plan lists the arms of the study by right; the sealed part is sealed
         text = archive.store.get(key)
         tables = decode(text).to_pandas().to_json().encode() if key.startswith("data/") else text
         assert not [name for name in prints if name.encode() in tables], key
 
 
 def test_dummy_labels_are_another_allocation_of_the_same_shape(registration: Registration) -> None:
-    dummy, real = dummy_labels(registration.plan), Labels.real(registration.allocation)
-    assert set(dummy.by_cell) == set(real.by_cell)
-    assert dummy.by_cell != real.by_cell
-    arms = lambda labels: sorted(arm for arm, _ in labels.by_cell.values())  # noqa: E731
-    assert arms(dummy) == arms(real)
+    dummy, real = Allocator(registration).dummy(), Labels.real(registration.allocation)
+    code = dict(zip((arm.name for arm in registration.plan.arms), registration.codes, strict=True))
+    coded = {cell: (code[arm], code.get(member, member)) for cell, (arm, member) in real.by_cell.items()}
+    assert set(dummy.by_cell) == set(coded)
+    assert dummy.by_cell != coded
+    assert sorted(dummy.by_cell.values()) == sorted(coded.values())
 
 
 def synthetic(registration: Registration, shift: dict[str, float], noise: float = 0.3) -> pd.DataFrame:
