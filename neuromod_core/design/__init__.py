@@ -16,8 +16,8 @@ from neuromod_core.design.williams import (
     sequences,
     sets,
     square,
-    williams,
 )
+from neuromod_core.kernel.squares import williams
 
 __all__ = [
     "BalanceAudit",
