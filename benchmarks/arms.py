@@ -95,20 +95,27 @@ class Bench:
 
     def generate(self, count: int, tokens: int, **settings: object) -> Callable[[], torch.Tensor]:
         """Return the arm of transformers' own `generate`."""
-        prompts, network = self.prompts(count), self.model.network
-        width = max(map(len, prompts))
-        ids = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts])
-        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-        sampler = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "pad_token_id": 0, **settings}
+        inputs, sampler, network = self.batch(count), {**self.sampler(tokens), **settings}, self.model.network
 
         def run() -> torch.Tensor:
             with torch.inference_mode():
-                written: torch.Tensor = network.generate(
-                    input_ids=ids, attention_mask=mask, min_new_tokens=tokens, max_new_tokens=tokens, **sampler
-                )
+                written: torch.Tensor = network.generate(**inputs, **sampler)
             return written
 
         return run
+
+    def batch(self, count: int) -> dict[str, torch.Tensor]:
+        """Return the prompts of so many rows as `generate` takes them, padded on the left."""
+        prompts = self.prompts(count)
+        width = max(map(len, prompts))
+        ids = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def sampler(self, tokens: int) -> dict[str, object]:
+        """Return the settings of `generate`: the model's own distribution, exactly so many tokens."""
+        plain = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "pad_token_id": 0}
+        return {**plain, "min_new_tokens": tokens, "max_new_tokens": tokens}
 
     def prior(self, tokens: int) -> Callable[[], torch.Tensor]:
         """Return the prior way: one row, no cache, repetition processors."""

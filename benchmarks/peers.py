@@ -5,7 +5,8 @@
 
 A peer that is not installed, or does not run on this version of transformers, is listed with the reason. Each arm must
 first pass the gate: its vector moves the logits, a zero vector does not, and leaving restores the model. The engine and
-`generate` undosed stand beside them. What a library cannot give to the rows of one batch, it is asked for one by one.
+`generate` undosed stand beside them. What a library cannot give to the rows of one batch, it is asked for one by one;
+nnsight, whose interventions are code on tensors, gives every row its own vector at once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,6 +76,58 @@ def _steering_vectors(bench: Bench, vector: Tensor) -> Iterator[None]:
     library = importlib.import_module("steering_vectors")
     with library.SteeringVector({LAYER: vector}).apply(bench.model.network):
         yield
+
+
+def _nnsight(bench: Bench, vector: Tensor) -> tuple[object, Callable[[object], object]]:
+    """Return the model as nnsight wraps it, and what adds `vector` (width,) or (rows, 1, width) inside its context."""
+    library = importlib.import_module("nnsight")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wrapped = library.LanguageModel(bench.model.network, tokenizer=bench.model.tokenizer)
+    block = wrapped.model.layers[LAYER]
+
+    def add(output: object) -> object:
+        return (output[0] + vector, *output[1:]) if isinstance(output, tuple) else output + vector  # type: ignore[operator]
+
+    return wrapped, lambda: setattr(block, "output", add(block.output))  # type: ignore[return-value]
+
+
+def _nnsight_gate(bench: Bench, vector: Tensor) -> str | None:
+    """Return what is wrong with nnsight, None for nothing."""
+    tokens, network = torch.tensor([bench.prompts(1)[0]]), bench.model.network
+    plain = network(tokens).logits.detach()
+
+    def read(pushed: Tensor) -> Tensor:
+        wrapped, add = _nnsight(bench, pushed)
+        with wrapped.trace(tokens):  # type: ignore[attr-defined]
+            add()  # type: ignore[call-arg]
+            logits = wrapped.lm_head.output.save()  # type: ignore[attr-defined]
+        return logits  # type: ignore[no-any-return]  # noqa: RET504 - the library reads the body of the `with`
+
+    moved, still = read(vector), read(torch.zeros_like(vector))
+    if not torch.equal(network(tokens).logits, plain):
+        return "leaves a trace"
+    return (
+        "moves nothing" if torch.equal(moved, plain) else None if torch.equal(still, plain) else "zero is not nothing"
+    )
+
+
+def _nnsight_arms(bench: Bench, vectors: Tensor) -> Mapping[str, Arm]:
+    inputs, settings = bench.batch(COUNT), bench.sampler(TOKENS)
+
+    def arm(pushed: Tensor) -> Arm:
+        wrapped, add = _nnsight(bench, pushed)
+
+        def run() -> object:
+            with wrapped.generate(**inputs, **settings) as tracer:  # type: ignore[attr-defined]
+                for _ in tracer.iter[0:TOKENS]:
+                    add()  # type: ignore[call-arg]
+                written = tracer.result.save()
+            return written  # noqa: RET504 - the library reads the body of the `with`
+
+        return run
+
+    return {"nnsight, one vector": arm(vectors[0]), f"nnsight, {COUNT} vectors": arm(vectors[:, None])}
 
 
 PEERS = (
@@ -148,6 +202,13 @@ def main() -> None:
             wrong = listed[peer.package] = f"does not run here: {type(cause).__name__}: {str(cause)[:80]}"
         if wrong is None:
             arms |= _arms(bench, peer, vectors)
+    try:
+        wrong = _nnsight_gate(bench, vectors[0])
+        listed["nnsight"] = wrong or version("nnsight")
+    except (ImportError, PackageNotFoundError, AttributeError, TypeError, ValueError) as cause:
+        wrong = listed["nnsight"] = f"does not run here: {type(cause).__name__}: {str(cause)[:80]}"
+    if wrong is None:
+        arms |= _nnsight_arms(bench, vectors)
     times = interleaved(arms, BLOCKS)
     results: dict[str, dict[str, object]] = {
         "machine": {**machine(bench), "commit": commit_of()},
