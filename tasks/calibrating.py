@@ -21,6 +21,7 @@ from neuromod_core.calibrate.dose import Matched
 from neuromod_core.calibrate.export import export
 from neuromod_core.calibrate.keep import Cache
 from neuromod_core.calibrate.leaks import Leaks, items_of, leaks, texts_of
+from neuromod_core.calibrate.methods import METHODS
 from neuromod_core.calibrate.units import Opener, kept_curves, units
 from neuromod_core.calibrate.units import passages as passages_of
 from neuromod_core.calibrate.vectors import DEFAULT, Card, middle
@@ -79,7 +80,14 @@ def concepts_of(places: Places) -> tuple[str, ...]:
 
 
 def evidence(spec: ModelSpec, places: Places, concepts: Sequence[str], method: str = DEFAULT) -> Calibrated:
-    """Return the whole calibration of a model, made where it is not kept."""
+    """Return the whole calibration of a model, made where it is not kept.
+
+    Raises:
+        UnknownName: for an extraction method or a concept that does not exist, before anything is read.
+    """
+    METHODS[method]
+    for concept in concepts:
+        load_contrast(library(places.project).contrast, concept)
     progress.stage("loading the model")
     loaded, cache = model(spec, places.cache), kept(places)
     request = asked(places, tuple(concepts), method=method)

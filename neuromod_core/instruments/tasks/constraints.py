@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,17 +56,17 @@ def _counted(bound: Bound, count: int, noun: str) -> str:
 
 
 @dataclass(frozen=True)
-class Constraint(Text):
+class Constraint(Text, ABC):
     """Base of all constraints: a clause of an instruction, and whether a text that is not empty meets it."""
 
     @property
+    @abstractmethod
     def wording(self) -> str:
         """Return the sentence that asks for it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def met(self, text: str) -> bool:
         """Return whether `text` meets it."""
-        raise NotImplementedError
 
 
 CONSTRAINTS: Register[type[Constraint]] = Register("constraint")
