@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 
 from neuromod_core.trial import analysis
 from neuromod_core.trial.plan import Arm, Plan
-from neuromod_core.trial.scoring import READINGS
+from neuromod_core.trial.readings import READINGS
 from neuromod_core.trial.simulate import plan_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,13 +86,15 @@ def neutral(plan: Plan, units: int) -> pd.DataFrame:
 
 def measured(plan: Plan, units: int) -> dict[str, float]:
     """Return the seconds of each family and of the whole, after checking what was found."""
-    table, text = scores(plan, units), neutral(plan, units)
-    spent, verdicts = {}, []
+    rows, text = scores(plan, units), neutral(plan, units)
+    begun, verdicts = time.perf_counter(), []
+    tables = analysis.tables(plan, rows)
+    spent = {"pivots": time.perf_counter() - begun}
     families = (
-        ("primary", lambda: analysis.primary(plan, table)),
+        ("primary", lambda: analysis.primary(plan, tables)),
         ("side effects", lambda: analysis.side_effects(plan, text)),
-        ("scale shifts", lambda: analysis.scale_shifts(plan, table)),
-        ("contrasts", lambda: analysis.contrasts(plan, table)),
+        ("scale shifts", lambda: analysis.scale_shifts(plan, tables)),
+        ("contrasts", lambda: analysis.contrasts(plan, tables)),
     )
     for name, run in families:
         begun = time.perf_counter()

@@ -28,18 +28,8 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a script too
 
-from neuromod_core.calibrate.behaviours import (
-    BEHAVIOURS,
-    METHOD,
-    PAIRS,
-    SHAMS,
-    UNITS,
-    Behaviour,
-    Outcome,
-    Shift,
-    load,
-    outcome,
-)
+from neuromod_core.calibrate.behaviours import BEHAVIOURS, PAIRS, UNITS, Behaviour, load
+from neuromod_core.calibrate.pushed import METHOD, SHAMS, Outcome, Shift, outcome
 from neuromod_core.calibrate.units import passages
 from neuromod_core.engine import best_path, dosed
 from neuromod_core.engine.pages import keep_pages
@@ -86,7 +76,7 @@ directions, each at its own dose of 1 nat. (Published practice adds it after the
 than the answer's token.) *In words* is an instruction before the question, and no vector.
 
 Shifts are of the log-odds of the answer that shows the behaviour, in nats, with 95 % bootstrap-t intervals over
-questions. Every A/B question is asked in both orders of its options, and statements are taken two at a time with
+{units} held-out units a behaviour: an A/B question in both orders of its options, or two statements with
 opposite matching answers, so that a mere shift towards A or Yes cancels; that shift is *letter*. *Wrong way* is the
 share of questions that move down when pushed up. *p* is the rank of *up* among the shams, itself counted.
 
@@ -252,7 +242,9 @@ def page(found: Sequence[Outcome], failed: Mapping[str, str], settings: Mapping[
     """Return the page."""
     head = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS)]
     table = "\n".join(f"| {line} |" for line in [*head, *(" | ".join(cells(one)) for one in found)])
-    text = PAGE.format(pairs=settings["pairs"], shams=SHAMS, reading=reading(found), table=table)
+    text = PAGE.format(
+        pairs=settings["pairs"], units=settings["questions"], shams=SHAMS, reading=reading(found), table=table
+    )
     return "\n".join([text, *notes(found, failed)]).rstrip() + "\n"
 
 

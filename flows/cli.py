@@ -17,11 +17,15 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
-from flows import audit, commands, records
+from flows import audit, calibrate, data, detect, instruments, records, signature, status, story, tracking
 from neuromod_core import __version__
 from neuromod_core.kernel.errors import NeuromodError
 
@@ -69,26 +73,20 @@ def parser() -> argparse.ArgumentParser:
 
     run = verb("run", "register a study and run it, or resume it: neuromod run study=smoke [GROUP=CHOICE] [KEY=VALUE]")
     run.add_argument("-m", "--multirun", action="store_true", help="sweep over comma-separated values")
-    plan = verb("plan", "say what a study would cost: cells, shards, tokens, and what is already done")
+    plan = verb("plan", "say what a study would cost and could find, and what of it is done")
+    plan.add_argument("--measure", action="store_true", help="time real cells for about 20 seconds: hours and bytes")
     plan.add_argument("--json", action="store_true", help="print JSON")
     verb("register", "freeze a study into a file: neuromod register study=smoke out=FILE")
     _add_trust(verbs, verb)
-    calibrate = verb(
-        "calibrate", "make a model's vectors and head sets and say what each is worth: calibrate model=..."
-    )
-    calibrate.add_argument("--concepts", metavar="A,B", help="only these contrast sets")
-    calibrate.add_argument("--method", default="mean_difference", help="how a direction is made of pairs")
-    calibrate.add_argument("--document", metavar="FOLDER", help="write vectors.md, heads.md and their pictures")
-    calibrate.add_argument("--gguf", metavar="FOLDER", help="write the valid vectors as llama.cpp reads them")
-    calibrate.add_argument("--ship", action="store_true", help="keep the calibration with the project")
-    calibrate.add_argument("--json", action="store_true", help="print JSON")
+    calibrate.add_verbs(verb)
     doctor = verb("doctor", "check this machine: model, processor, storage, packs")
     doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.add_argument(
         "--storage", metavar="ROOT", help="try out this folder or s3:// address instead of storage.root"
     )
     records.add_verbs(verb, time.time())
-    audit.add_verbs(verb)
+    for module in (audit, data, status, tracking, instruments, story, detect, signature):
+        module.add_verbs(verb)
     effects = verb("effects", "list the register of effects")
     effects.add_argument("--json", action="store_true", help="print JSON")
     effects.add_argument(
@@ -115,13 +113,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the one boundary at which an error the user can fix becomes one line and exit code 2."""
     top = parser()
     given, rest = top.parse_known_args(arguments)
-    if rest and (given.verb != "amend" or any(text.startswith("-") for text in rest)):
+    words = getattr(given, "overrides", getattr(given, "changes", None))
+    if rest and (words is None or any(text.startswith("-") for text in rest)):
         top.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:
-        given.changes = [*given.changes, *rest]  # what follows an option, argparse leaves over
+    if words is not None:
+        words.extend(rest)  # what follows an option, argparse leaves over
     if getattr(given, "allow_unvalidated", False):
         given.overrides.append("allow_unvalidated=true")
     try:
+        if given.verb in ("run", "plan", "register", "data", "story"):
+            data.adopt(cache_folder(), os.environ.get("NEUROMOD_DATA"))
+        from flows import commands  # with all that commands need: `neuromod --help` needs nothing of it
+        from tasks.provenance import recall
+
+        recall(os.environ)
         return commands.run(given, cache_folder())
     except NeuromodError as error:
         print(f"neuromod: {error}", file=sys.stderr)

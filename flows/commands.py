@@ -1,4 +1,4 @@
-"""What each command of `neuromod` does."""
+"""What each command of `neuromod` does. Each loads what it needs: the frameworks together take seconds."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from flows import audit
+from flows import audit, calibrate, data, detect, instruments, signature, status, story, sweeping, tracking
 from flows import records as keeping
 from flows.settings import PROJECT, Settings, places_here, settings, sweep
 from neuromod_core.kernel.errors import ConfigError
 from neuromod_core.kernel.types import canonical, plain
-from neuromod_core.packs import load_pack, schema
-from neuromod_core.report.effects import entries
-from tasks import calibrating, document, lab, looks, progress, records, steps
-from tasks.lab import Run
+from tasks import progress
 
 OUT, ERR = Console(soft_wrap=True), Console(stderr=True)
 
@@ -35,11 +32,18 @@ def run(given: argparse.Namespace, cache: Path) -> int:
         "unblind": _unblind,
         "amend": _amend,
         "doctor": _doctor,
-        "calibrate": _calibrate,
         "effects": _effects,
         "packs": _packs,
         **keeping.verbs(_rows),
         **audit.verbs(_rows),
+        **signature.verbs(_rows),
+        **calibrate.verbs(_rows),
+        **data.verbs(_rows),
+        **status.verbs(_rows),
+        **tracking.verbs(_rows),
+        **instruments.verbs(_rows),
+        **story.verbs(_rows),
+        **detect.verbs(_rows),
     }
     return verbs[given.verb](given, cache)
 
@@ -58,7 +62,7 @@ def _rows(rows: Sequence[Mapping[str, object]], as_json: bool) -> int:
 
 def _registrations(chosen: Settings) -> Path:
     """Return the folder of the registrations that `run` made."""
-    return Path(chosen.storage.root) / "registrations"
+    return places_here(chosen.storage.root, None).private / "registrations"
 
 
 def _config_file(chosen: Settings) -> Path:
@@ -66,6 +70,8 @@ def _config_file(chosen: Settings) -> Path:
 
     The name is keyed: a plain hash of packs could be looked up by hashing all packs.
     """
+    from tasks import lab
+
     config, texts = chosen.config(), lab.library(str(PROJECT))
     packs = {name: texts.pack(name).fingerprint for name in config.arms}
     folder = _registrations(chosen)
@@ -75,10 +81,10 @@ def _config_file(chosen: Settings) -> Path:
 
 def _registered(chosen: Settings, cache: Path) -> str:
     """Return the registration file of these settings; register now where there is none yet."""
+    from tasks import lab
+
     if chosen.registration is not None:
-        if not Path(chosen.registration).is_file():
-            raise ConfigError(f"There is no registration file {chosen.registration}.")
-        return chosen.registration
+        return _given(chosen.registration)
     chosen.config().check(lab.library(str(PROJECT)))
     file = _config_file(chosen)
     if chosen.fresh:
@@ -89,7 +95,16 @@ def _registered(chosen: Settings, cache: Path) -> str:
     return str(file)
 
 
+def _given(file: str) -> str:
+    """Return the name of a registration file, which must be there."""
+    if not Path(file).is_file():
+        raise ConfigError(f"There is no registration file {file}.")
+    return file
+
+
 def _freeze(chosen: Settings, cache: Path, file: Path) -> None:
+    from tasks import steps
+
     config, places = chosen.config(), chosen.places(cache)
     readiness = steps.ready.fn(config, places)
     steps.make_registration.fn(config, places, readiness, str(file))
@@ -97,21 +112,21 @@ def _freeze(chosen: Settings, cache: Path, file: Path) -> None:
 
 def _study(overrides: Sequence[str], cache: Path) -> int:
     """Register and run, or resume, one study; print where its report is and what it found."""
-    from flows.study import conduct, study
+    from flows.study import conduct, served
+    from tasks import looks
+    from tasks.lab import Run
+    from tasks.reporting import REPORT
 
     chosen = settings(overrides)
     with progress.shown(ERR):
         file = str(Path(_registered(chosen, cache)).absolute())
         this = Run(file, chosen.places(cache))
-        if chosen.runtime.kind == "prefect":
-            root = study(file, storage=this.places.runs, tracking=this.places.tracking)
-        else:
-            root = conduct(this, prefect=False)
+        root = served(this) if chosen.runtime.kind == "prefect" else conduct(this)
     looks.point_latest(this)
     for line in looks.summary(this):
         OUT.print(line, highlight=False, markup=False)
     OUT.print(f"root hash  {root}", highlight=False)
-    OUT.print(f"report     {this.folder()}/report.html", highlight=False)
+    OUT.print(f"report     {this.folder()}/{REPORT}", highlight=False)
     failed = looks.failed_gates(this)
     if failed:
         print(f"GATE FAILED: {'; '.join(failed)}")
@@ -120,24 +135,43 @@ def _study(overrides: Sequence[str], cache: Path) -> int:
 
 def _run(given: argparse.Namespace, cache: Path) -> int:
     jobs = sweep(given.overrides) if given.multirun else [list(given.overrides)]
+    chosen = [settings(job) for job in jobs]  # a mistake in the last one is told before the first one runs
+    if given.multirun and chosen[0].runtime.launcher != "serial":
+        return sweeping.launch(jobs, chosen[0].runtime, chosen[0].places(cache).private / "jobs")
     return max(_study(job, cache) for job in jobs)
 
 
 def _plan(given: argparse.Namespace, cache: Path) -> int:
-    chosen = settings(given.overrides)
-    config = chosen.config()
-    config.check(lab.library(str(PROJECT)))
-    done = 0
-    file = None if chosen.registration is None else Path(chosen.registration)
-    if file is None and lab.has_key(_registrations(chosen)):
-        file = _config_file(chosen)
-    if file is not None and file.is_file():
-        this = Run(str(file), chosen.places(cache))
-        done = len(this.archive().done(this.registration()))
-    return _rows(looks.cost(config, lab.library(str(PROJECT)), done), given.json)
+    from tasks import costing, estimating, lab
+    from tasks.lab import Run
+
+    chosen, texts = settings(given.overrides), lab.library(str(PROJECT))
+    config, places = chosen.config(), chosen.places(cache)
+    this = None if (file := _known(chosen)) is None else Run(file, places)
+    if this is None:
+        config.check(texts)
+    size = costing.size_of(config, texts) if this is None else costing.size_of_plan(this.registration().plan, texts)
+    done = () if this is None else tuple(this.archive().done(this.registration()))
+    measured = None
+    if given.measure:
+        with progress.shown(ERR):
+            measured = estimating.estimate(config if this is None else this, places)
+    return _rows(costing.rows(size, done, measured), given.json)
+
+
+def _known(chosen: Settings) -> str | None:
+    """Return the registration file of these settings, None where the study was not registered."""
+    from tasks import lab
+
+    if chosen.registration is not None:
+        return _given(chosen.registration)
+    file = _config_file(chosen) if lab.has_key(_registrations(chosen)) else None
+    return str(file) if file is not None and file.is_file() else None
 
 
 def _register(given: argparse.Namespace, cache: Path) -> int:
+    from tasks import lab
+
     files = [text.removeprefix("out=") for text in given.overrides if text.startswith("out=")]
     if len(files) != 1:
         raise ConfigError("neuromod register needs one out=FILE.")
@@ -153,49 +187,41 @@ def _register(given: argparse.Namespace, cache: Path) -> int:
 
 
 def _verify(given: argparse.Namespace, cache: Path) -> int:
+    from tasks import looks
+
     print(looks.verified(keeping.run_at(given.run), places_here("runs", None, cache=cache)))
     return 0
 
 
 def _unblind(given: argparse.Namespace, cache: Path) -> int:
+    from tasks import looks
+
     if given.registration is not None and not Path(given.registration).is_file():
         raise ConfigError(f"There is no registration file {given.registration}.")
-    places = places_here("runs", None, cache=cache)
-    return _rows(looks.allocation(keeping.run_at(given.run), given.registration, places), as_json=False)
+    at = keeping.run_at(given.run)
+    places = places_here(at.rpartition("/")[0], None, cache=cache)
+    return _rows(looks.allocation(at, given.registration, places), as_json=False)
 
 
 def _amend(given: argparse.Namespace, cache: Path) -> int:
+    from tasks import looks
+
     at = keeping.run_at(given.run)
     return _rows(looks.amended(at, given.reason, given.changes, exploratory=given.exploratory), given.json)
 
 
 def _doctor(given: argparse.Namespace, cache: Path) -> int:
+    from tasks import looks, records
+
     root = given.storage or settings(given.overrides).storage.root
     facts = looks.doctor(places_here("runs", None, cache=cache))
     return _rows([*facts, *records.tested(keeping.place(root))], given.json)
 
 
-def _calibrate(given: argparse.Namespace, cache: Path) -> int:
-    chosen = settings(given.overrides)
-    places = chosen.places(cache)
-    known = calibrating.concepts_of(places)
-    concepts = known if given.concepts is None else tuple(given.concepts.split(","))
-    folder = None if given.document is None else Path(given.document)
-    if folder is not None and not folder.is_dir():
-        raise ConfigError(f"There is no folder {folder} to write the pages to.")
-    with progress.shown(ERR):
-        found = calibrating.evidence(chosen.config().model, places, concepts, given.method)
-        calibrating.write_cards(found, Path(places.runs) / "calibration" / found.model.name)
-        if folder is not None:
-            calibrating.document(found, places, folder)
-    if given.gguf is not None:
-        print(f"wrote {calibrating.write_gguf(found, Path(given.gguf))} control vectors in {given.gguf}")
-    if given.ship:
-        print(f"shipped {calibrating.ship(found)} files in datasets/calibration")
-    return _rows([calibrating.row(card) for card in found.evidence.cards], given.json)
-
-
 def _effects(given: argparse.Namespace, cache: Path) -> int:
+    from neuromod_core.report.effects import entries
+    from tasks import document
+
     if given.document:
         if not Path(given.document).absolute().parent.is_dir():
             raise ConfigError(f"There is no folder for {given.document}.")
@@ -210,6 +236,9 @@ def _effects(given: argparse.Namespace, cache: Path) -> int:
 
 
 def _packs(given: argparse.Namespace, cache: Path) -> int:
+    from neuromod_core.packs import load_pack, schema
+    from tasks import lab
+
     if given.action == "schema":
         print(json.dumps(schema(), indent=2, sort_keys=True))
         return 0

@@ -12,9 +12,9 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 
+from flows.settings import PROJECT
 from neuromod_core.kernel.errors import ConfigError
-from neuromod_core.store import open_store
-from tasks import records
+from neuromod_core.store import folder_of, open_store
 
 Row = Mapping[str, object]
 Show = Callable[[Sequence[Row], bool], int]
@@ -32,12 +32,14 @@ def add_verbs(verb: Callable[[str, str], argparse.ArgumentParser], now: float) -
     query = verb("query", "read-only SQL over the tables of a run, or of all runs below a folder or address")
     query.add_argument("--csv", action="store_true", help="print CSV")
     export = verb("export", "write a closed run's dataset to a new folder")
-    for parser in (gc, compact, query, export):
+    report = verb("report", "make a closed run's report again from its records, and say where it is")
+    for parser in (gc, compact, query, export, report):
         parser.add_argument("run", help=RUN)
     for parser in (gc, compact, query):
         parser.add_argument("--json", action="store_true", help="print JSON")
     query.add_argument("sql", help='one SELECT: "select scale, avg(value) from scores group by scale"')
     export.add_argument("folder", help="a folder that does not exist yet")
+    report.add_argument("--to", metavar="FOLDER", help="write it, with its pictures, into this folder as well")
     export.add_argument("--format", choices=("hf", "csv"), default="hf", help="Hugging Face dataset (default) or CSV")
 
 
@@ -48,14 +50,17 @@ def verbs(show: Show) -> Mapping[str, Command]:
         "compact": partial(_compact, show),
         "query": partial(_query, show),
         "export": _export,
+        "report": _report,
     }
 
 
 def place(name: str) -> str:
-    """Return the address of a store as given: s3:// as it is, a folder as its absolute path, 'latest' followed."""
-    if name == "latest":
-        return str(Path("runs/latest").resolve())
-    return name.rstrip("/") if "://" in name else str(Path(name).resolve())
+    """Return the address of a store: s3:// as it is given, a folder as its absolute path, 'latest' followed."""
+    latest = Path("runs/latest")
+    if name == "latest" and latest.is_file():  # the address of a run in a bucket
+        return latest.read_text("utf-8").strip()
+    folder = folder_of(str(latest) if name == "latest" else name)
+    return name.rstrip("/") if folder is None else str(folder.resolve())
 
 
 def run_at(name: str) -> str:
@@ -71,6 +76,8 @@ def run_at(name: str) -> str:
 
 
 def _gc(show: Show, given: argparse.Namespace, cache: Path) -> int:
+    from tasks import records
+
     found = records.swept(run_at(given.run), now=given.now, grace=given.grace * 3600, delete=given.delete)
     if given.json or found:
         show(found, given.json)
@@ -82,6 +89,8 @@ def _gc(show: Show, given: argparse.Namespace, cache: Path) -> int:
 
 
 def _compact(show: Show, given: argparse.Namespace, cache: Path) -> int:
+    from tasks import records
+
     root, files = records.compacted(run_at(given.run))
     if given.json:
         print(json.dumps({"root": root, "files": files}, indent=2))
@@ -92,6 +101,8 @@ def _compact(show: Show, given: argparse.Namespace, cache: Path) -> int:
 
 
 def _query(show: Show, given: argparse.Namespace, cache: Path) -> int:
+    from tasks import records
+
     found = records.asked(place(given.run), given.sql)
     if given.csv:
         lines = csv.writer(sys.stdout, lineterminator="\n")
@@ -103,8 +114,23 @@ def _query(show: Show, given: argparse.Namespace, cache: Path) -> int:
 
 
 def _export(given: argparse.Namespace, cache: Path) -> int:
+    from tasks import records
+
     manifest = records.exported(run_at(given.run), Path(given.folder), given.format)
     print(f"wrote {len(manifest.files)} tables to {given.folder} (root hash {manifest.root})")
+    return 0
+
+
+def _report(given: argparse.Namespace, cache: Path) -> int:
+    from tasks import reporting
+
+    at, folder = run_at(given.run), given.to
+    if folder is not None and not Path(folder).is_dir():
+        raise ConfigError(f"There is no folder {folder} to write the report to.")
+    print(reporting.publish(at, str(PROJECT)))
+    if folder is not None:
+        reporting.hand_out(at, Path(folder), str(PROJECT))
+        print(f"{folder}/{reporting.REPORT}")
     return 0
 
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from neuromod_core.kernel.errors import ConfigError
 from neuromod_core.kernel.register import unknown
-from neuromod_core.models import ModelSpec
-from neuromod_core.trial.config import StudyConfig
-from tasks.lab import Places
+from neuromod_core.store import folder_of
+
+if TYPE_CHECKING:  # what is heavy is loaded by those who ask for it, so that `neuromod --help` answers at once
+    from hydra.errors import MissingConfigException
+
+    from neuromod_core.trial.config import StudyConfig
+    from neuromod_core.trial.panel import Panel as SidePanel
+    from tasks.lab import Places
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -37,6 +38,11 @@ class Naming(Group):
     question: str
 
 
+def _as_text(value: object) -> object:
+    """Return a map from module to device as JSON, anything else as it is."""
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+
+
 class Model(Group):
     """Group `model`."""
 
@@ -46,6 +52,7 @@ class Model(Group):
     revision: str | None
     sha256: str | None
     dtype: str
+    device_map: Annotated[str, BeforeValidator(_as_text)]
 
 
 class Packs(Group):
@@ -63,6 +70,7 @@ class Design(Group):
     pilot_units: int
     units_per_shard: int
     option_units: int
+    sampled_units: int
     order: Literal["williams", "cyclic"]
 
 
@@ -73,6 +81,39 @@ class Instruments(Group):
     primary_scale: str
     foil_items: int
     story_tokens: int
+
+
+class Stop(Group):
+    """Entry `stop` of group `panel`."""
+
+    endpoint: str
+    bound: float
+    alpha: float
+    every: int
+
+
+class Panel(Group):
+    """Group `panel`."""
+
+    requests: int
+    xstest: int
+    replies: int
+    problems: int
+    writing: int
+    grammar: int
+    paragraphs: int
+    telemetry_units: int
+    reply_tokens: int
+    required: bool
+    stop: Stop | None
+
+    def registered(self) -> SidePanel:
+        """Return the panel as a study states it."""
+        from neuromod_core.trial.panel import Panel as SidePanel
+        from neuromod_core.trial.panel import StopRule
+
+        stop = None if self.stop is None else StopRule(**self.stop.model_dump())
+        return SidePanel(**{**self.model_dump(), "stop": stop})
 
 
 class Analysis(Group):
@@ -102,6 +143,9 @@ class Runtime(Group):
 
     kind: str = Field(pattern=r"^(inprocess|prefect)$")
     batch: int
+    launcher: Literal["serial", "joblib", "submitit"]
+    jobs: int = Field(ge=1)
+    slurm: dict[str, str | int]
 
 
 class Settings(Group):
@@ -112,6 +156,7 @@ class Settings(Group):
     packs: Packs
     design: Design
     instruments: Instruments
+    panel: Panel
     analysis: Analysis
     storage: Storage
     tracking: Tracking
@@ -123,6 +168,9 @@ class Settings(Group):
 
     def config(self) -> StudyConfig:
         """Return the study these settings describe."""
+        from neuromod_core.models import ModelSpec
+        from neuromod_core.trial.config import StudyConfig
+
         return StudyConfig(
             name=self.study.name,
             title=self.study.title,
@@ -136,15 +184,16 @@ class Settings(Group):
             batch=self.runtime.batch,
             dose=self.dose,
             allow_unvalidated=self.allow_unvalidated,
+            panel=self.panel.registered(),
             **self.design.model_dump(),
             **self.analysis.model_dump(),
         )
 
     def places(self, cache: Path) -> Places:
         """Return the folders and addresses these settings name."""
-        root = Path(self.storage.root)
-        uri = self.tracking.uri or f"sqlite:///{root.absolute()}/mlflow.db"
-        return places_here(self.storage.root, uri if self.tracking.enabled else None, cache=cache)
+        here = places_here(self.storage.root, None, cache=cache)
+        uri = self.tracking.uri or f"sqlite:///{here.private}/mlflow.db"
+        return replace(here, tracking=uri if self.tracking.enabled else None)
 
 
 def default_cache() -> Path:
@@ -153,11 +202,14 @@ def default_cache() -> Path:
 
 
 def places_here(runs: str, tracking: str | None, *, cache: Path | None = None) -> Places:
-    """Return the places of this checkout, with storage at `runs` (relative to the working folder)."""
+    """Return the places of this checkout, with storage at `runs`: an address, or a folder (from the working folder)."""
+    from tasks.lab import Places
+
+    folder = folder_of(runs)
     return Places(
         project=str(PROJECT),
         cache=str(cache or default_cache()),
-        runs=str(Path(runs).absolute()),
+        runs=runs.rstrip("/") if folder is None else str(folder),
         tracking=tracking,
     )
 
@@ -181,6 +233,11 @@ def settings(overrides: Sequence[str]) -> Settings:
     Raises:
         ConfigError: one line, for an unknown group, choice or key, or a value of another type.
     """
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException, MissingConfigException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
         with initialize_config_dir(config_dir=str(PROJECT / "conf"), version_base="1.3"):
             composed = compose("config", overrides=list(overrides))
@@ -196,6 +253,10 @@ def settings(overrides: Sequence[str]) -> Settings:
 
 def sweep(overrides: Sequence[str]) -> list[list[str]]:
     """Return the override lists of a Hydra sweep: the product of all comma lists, ranges and globs."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
         (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)

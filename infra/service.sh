@@ -1,5 +1,6 @@
 # Background services with a pid file, a log and a health check. Sourced, never run.
-#   start NAME PORT PATH COMMAND...   returns once http://127.0.0.1:PORT/PATH answers 200, fails after two minutes
+#   start NAME PORT PATH COMMAND...   returns once http://127.0.0.1:PORT/PATH answers 200 (or, where PATH is -, once the
+#                                     port listens); fails after two minutes
 #   stop NAME                         ends the service and its children; a service that is not running is no error
 # Needs bash alone: no curl, no ps where /proc exists.
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
@@ -11,6 +12,7 @@ listens() { # listens PORT
 }
 
 answers() { # answers PORT PATH
+    if [[ "$2" == - ]]; then listens "$1" && return || return 1; fi
     (
         exec 3<>"/dev/tcp/127.0.0.1/$1"
         printf 'GET %s HTTP/1.0\r\nHost: 127.0.0.1:%s\r\n\r\n' "$2" "$1" >&3
@@ -19,10 +21,11 @@ answers() { # answers PORT PATH
     ) 2>/dev/null
 }
 
-pid_of() { # pid_of NAME: the pid, if that process still runs out of our environment (a pid may have been reused)
-    local pid
+pid_of() { # pid_of NAME: the pid, if that process still is one of ours by its command line (a pid may have been reused)
+    local pid words
     pid="$(cat "$services/$1.pid" 2>/dev/null)" || return 1
-    [[ "$(2>/dev/null tr '\0' ' ' <"/proc/$pid/cmdline" || ps -o args= -p "$pid")" == *"$bin/"* ]] && echo "$pid"
+    words="$(2>/dev/null tr '\0' ' ' <"/proc/$pid/cmdline" || ps -o args= -p "$pid")"
+    [[ "$words" == *"$bin/"* || "$words" == *"$state/"* ]] && echo "$pid"
 }
 
 start() {
@@ -35,7 +38,7 @@ start() {
         return 2
     fi
     if listens "$port"; then
-        echo "$name cannot start: port $port is in use (choose another with PREFECT_PORT= or MLFLOW_PORT=)" >&2
+        echo "$name cannot start: port $port is in use (choose another with PREFECT_PORT=, MLFLOW_PORT=, S3_PORT= or POSTGRES_PORT=)" >&2
         return 2
     fi
     mkdir -p "$services"

@@ -17,14 +17,14 @@ from neuromod_core.calibrate.causal import Causal
 from neuromod_core.calibrate.complete import Evidence, complete
 from neuromod_core.calibrate.contrast import load_contrast
 from neuromod_core.calibrate.curve import Curve
-from neuromod_core.calibrate.dose import Matched
+from neuromod_core.calibrate.dose import Heard, Matched
 from neuromod_core.calibrate.export import export
 from neuromod_core.calibrate.keep import Cache
 from neuromod_core.calibrate.leaks import Leaks, items_of, leaks, texts_of
 from neuromod_core.calibrate.methods import METHODS
 from neuromod_core.calibrate.units import Opener, kept_curves, units
 from neuromod_core.calibrate.units import passages as passages_of
-from neuromod_core.calibrate.vectors import DEFAULT, Card, middle
+from neuromod_core.calibrate.vectors import DEFAULT, MEAN, Card, Position, middle
 from neuromod_core.calibrate.wording import wording
 from neuromod_core.effects import Subject
 from neuromod_core.engine import best_path, dosed
@@ -79,8 +79,19 @@ def concepts_of(places: Places) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in library(places.project).contrast.glob("*.jsonl")))
 
 
-def evidence(spec: ModelSpec, places: Places, concepts: Sequence[str], method: str = DEFAULT) -> Calibrated:
+def evidence(
+    spec: ModelSpec,
+    places: Places,
+    concepts: Sequence[str],
+    *,
+    method: str = DEFAULT,
+    position: Position = MEAN,
+    heard: Heard = "text",
+) -> Calibrated:
     """Return the whole calibration of a model, made where it is not kept.
+
+    method, position: how a direction is made of pairs, and where a sentence is read.  heard: where the KL divergence of
+    a pack is measured.
 
     Raises:
         UnknownName: for an extraction method or a concept that does not exist, before anything is read.
@@ -90,25 +101,28 @@ def evidence(spec: ModelSpec, places: Places, concepts: Sequence[str], method: s
         load_contrast(library(places.project).contrast, concept)
     progress.stage("loading the model")
     loaded, cache = model(spec, places.cache), kept(places)
-    request = asked(places, tuple(concepts), method=method)
+    request = asked(places, tuple(concepts), method=method, position=position)
     base = calibrate(loaded, asked(places, ()), cache, tick=progress.say)
     with ExitStack() as stack:
         session = lru_cache(1)(lambda: stack.enter_context(dosed(loaded, best_path(loaded))))
         found = complete(loaded, session, request, base, cache, Bar())
-        responses = respond(loaded, session, found, places, cache)
+        responses = respond(loaded, session, found, places, cache, heard)
     return Calibrated(
         EMBEDDED_TITLE if spec.source == EMBEDDED.source else loaded.name, loaded, base.subject, found, responses, cache
     )
 
 
-def respond(loaded: LoadedModel, session: Opener, found: Evidence, places: Places, cache: Cache) -> Responses:
+def respond(
+    loaded: LoadedModel, session: Opener, found: Evidence, places: Places, cache: Cache, heard: Heard = "text"
+) -> Responses:
     """Return the KL units and the curves of all packs whose vectors may be used; shams have units and no curves."""
     texts = library(places.project)
     packs = [pack for pack in texts.packs.values() if _scaled(pack, found)]
     equipped = calibrate(loaded, asked(places, *Request.names(packs)), cache)
     singles = [one for pack in packs for one in pack.singles]
     progress.stage("KL units of packs")
-    solved = dict(zip(map(id, singles), units(loaded, session, singles, texts.neutral(), equipped, cache), strict=True))
+    found_units = units(loaded, session, singles, texts.neutral(), equipped, cache, heard=heard)
+    solved = dict(zip(map(id, singles), found_units, strict=True))
     known = {pack.name: unit for pack in singles if (unit := solved[id(pack)]) is not None and pack in packs}
     reached = [pack for pack in packs if pack.name in known]
     progress.stage("dose-response curves")
@@ -147,15 +161,18 @@ def row(card: Card) -> dict[str, object]:
     }
 
 
-def write_cards(found: Calibrated, folder: Path) -> None:
-    """Write a card, JSON and picture, for every vector."""
+def write_cards(found: Calibrated, folder: Path) -> list[Path]:
+    """Write a card, JSON and picture, for every vector; return the JSON files."""
     folder.mkdir(parents=True, exist_ok=True)
+    written = []
     for card in found.evidence.cards:
         facts = {"model": found.name, **plain(card), "valid": card.valid}  # type: ignore[dict-item]
         text, file = json.dumps(facts, indent=2) + "\n", folder / f"{card.concept}.json"
         if not file.is_file() or file.read_text(encoding="utf-8") != text:
             file.write_text(text, encoding="utf-8")
             write_png(card_plot(card, middle(found.model.depth).start), folder)
+        written.append(file)
+    return written
 
 
 def document(found: Calibrated, places: Places, folder: Path) -> None:

@@ -5,28 +5,24 @@ from __future__ import annotations
 import os
 import platform
 import secrets
-import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
-from importlib.metadata import version
 from pathlib import Path
-
-import torch
 
 from neuromod_core.calibrate import Cache, Calibration, Request, calibrate
 from neuromod_core.calibrate.dose import Matched
 from neuromod_core.calibrate.units import units as kl_units_of
-from neuromod_core.calibrate.vectors import DEFAULT
+from neuromod_core.calibrate.vectors import DEFAULT, MEAN, Position
 from neuromod_core.design import commit, new_key
 from neuromod_core.engine import Session, best_path, dosed
 from neuromod_core.engine.pages import keep_pages
-from neuromod_core.kernel.types import Json, digest, file_digest
+from neuromod_core.kernel.types import digest
 from neuromod_core.models import LoadedModel, ModelSpec, load
+from neuromod_core.models.loading import expect
 from neuromod_core.packs import Pack
-from neuromod_core.store import LocalStore, open_store
-from neuromod_core.trial.administer import Room
+from neuromod_core.store import LocalStore, folder_of, open_store
 from neuromod_core.trial.archive import Archive
 from neuromod_core.trial.config import StudyConfig
 from neuromod_core.trial.library import Library, load_library
@@ -34,7 +30,9 @@ from neuromod_core.trial.plan import Outline, Plan, Registration, parse_registra
 from neuromod_core.trial.prompts import Prompter
 from neuromod_core.trial.register import Units
 from neuromod_core.trial.roles import Allocator, Runner
+from neuromod_core.trial.room import Room
 from tasks import progress
+from tasks.provenance import engine
 
 KEY = "key"  # of the names of registration files
 
@@ -47,6 +45,13 @@ class Places:
     cache: str
     runs: str
     tracking: str | None
+
+    @property
+    def private(self) -> Path:
+        """Folder of what never leaves this machine, registrations with their keys before all: the storage root where
+        that is a folder, else `runs` in the working folder.
+        """
+        return folder_of(self.runs) or Path("runs").absolute()
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Run:
         return read_registration(self.file)
 
     def folder(self) -> str:
-        """Return the root of the run's records."""
+        """Return the folder or address of the run's records."""
         registration = self.registration()
         return f"{self.places.runs}/{registration.plan.study}-{registration.registration_id}"
 
@@ -112,9 +117,15 @@ def library(project: str) -> Library:
     return load_library(Path(project))
 
 
-@lru_cache(maxsize=1)
 def model(spec: ModelSpec, folder: str) -> LoadedModel:
-    """Return a model, loaded once per process; from then on the process keeps its memory."""
+    """Return a model, loaded once per process, whatever digest is expected; the process then keeps its memory."""
+    found = _model(replace(spec, sha256=None), folder)
+    expect(spec, found.weights_sha256)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _model(spec: ModelSpec, folder: str) -> LoadedModel:
     keep_pages()
     return load(spec, Path(folder))
 
@@ -129,6 +140,7 @@ def spec_of(plan: Outline) -> ModelSpec:
         revision=source["revision"],
         sha256=plan.weights_sha256 if source["source"] != "tiny" else None,
         dtype=source["dtype"] or "auto",
+        device_map=source.get("device_map") or "auto",
     )
 
 
@@ -137,10 +149,17 @@ def kept(places: Places) -> Cache:
     return Cache(Path(places.cache) / "calibration", Path(places.project) / "datasets" / "calibration")
 
 
-def asked(places: Places, concepts: tuple[str, ...], lexicons: tuple[str, ...] = (), method: str = DEFAULT) -> Request:
+def asked(
+    places: Places,
+    concepts: tuple[str, ...],
+    lexicons: tuple[str, ...] = (),
+    *,
+    method: str = DEFAULT,
+    position: Position = MEAN,
+) -> Request:
     """Return what to calibrate, with the project's texts."""
     texts = library(places.project)
-    return Request(concepts, lexicons, texts.contrast, texts.lexicon, texts.neutral(), method)
+    return Request(concepts, lexicons, texts.contrast, texts.lexicon, texts.neutral(), method, position)
 
 
 def calibration(loaded: LoadedModel, packs: tuple[Pack, ...], places: Places) -> Calibration:
@@ -174,28 +193,3 @@ def room(plan: Plan | StudyConfig, loaded: LoadedModel, found: Calibration, text
             seed=plan.seed,
             unvalidated=bool(found.refused),
         )
-
-
-def _git(project: str, *arguments: str) -> str:
-    try:
-        done = subprocess.run(["git", "-C", project, *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-@cache
-def engine(project: str) -> Mapping[str, Json]:
-    """Return what the bytes of a shard may depend on besides its registration, and where the code came from."""
-    lock = Path(project) / "requirements.lock"
-    return {
-        "torch": torch.__version__,
-        "transformers": version("transformers"),
-        "pyarrow": version("pyarrow"),
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
-        "commit": _git(project, "rev-parse", "HEAD") or "unknown",
-        "modified": bool(_git(project, "status", "--porcelain")),
-        "lock": file_digest(lock) if lock.is_file() else "unknown",
-    }

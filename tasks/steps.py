@@ -19,14 +19,14 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
 from neuromod_core.calibrate import Calibration
+from neuromod_core.effects import Subject
 from neuromod_core.kernel.errors import CalibrationError, ConfigError, IntegrityError, ModelError, StorageUnavailable
 from neuromod_core.models import LoadedModel
 from neuromod_core.packs import Pack, parse_pack
-from neuromod_core.report.build import build, write_report
-from neuromod_core.report.consort import write_consort
-from neuromod_core.report.tracking import study_record
 from neuromod_core.store import LocalStore
-from neuromod_core.trial.administer import Room, administer, ticks_of
+from neuromod_core.store.selftest import refuse_overwriting
+from neuromod_core.trial.administer import ticks_of
+from neuromod_core.trial.archive import PLAN
 from neuromod_core.trial.close import close, dry_run, judge, record_data, record_gates
 from neuromod_core.trial.config import StudyConfig
 from neuromod_core.trial.control import positive_control
@@ -44,14 +44,17 @@ from neuromod_core.trial.register import (
     register,
 )
 from neuromod_core.trial.roles import Allocator
+from neuromod_core.trial.room import Room
+from neuromod_core.trial.sitting import rows_of
+from neuromod_core.trial.stopping import not_run
 from neuromod_core.trial.verify import verify
-from tasks import progress
+from tasks import progress, shards
+from tasks.bench import before, bench, with_panel
 from tasks.lab import (
     Places,
     Run,
     calibration,
     code_commit,
-    engine,
     library,
     model,
     process,
@@ -60,8 +63,11 @@ from tasks.lab import (
     spec_of,
     units,
 )
+from tasks.provenance import engine
+from tasks.reporting import publish
 from tasks.washout import fresh_hash
 
+PLACEBO = "placebo"  # the pack of gate G1
 OWNER_ONLY = 0o600  # a registration file holds the allocation
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -132,11 +138,20 @@ def controlled(config: StudyConfig, packs: tuple[Pack, ...]) -> frozenset[str]:
     return frozenset({config.primary_scale} | {pack.target_scale for pack in packs if pack.target_scale is not None})
 
 
+def refuse_unfit(pack: Pack, subject: Subject) -> None:
+    """Raise, naming the pack, when one of its effects means nothing on a model or asks for what was not calibrated."""
+    try:
+        pack.check(subject)
+    except (CalibrationError, ModelError) as error:
+        raise type(error)(f"Pack {pack.name!r} cannot be given to {subject.name}: {error}") from None
+
+
 @step("ready")
 def ready(config: StudyConfig, places: Places) -> Readiness:
     """Calibrate, match entropies and run the positive control: all that a plan must know before it is frozen."""
     texts = library(places.project)
     config.check(texts)
+    with_panel(config, places)  # public data that the study needs are missed before anything is loaded
     progress.stage("loading the model")
     loaded = model(config.model, places.cache)
     progress.stage("calibration")
@@ -144,6 +159,8 @@ def ready(config: StudyConfig, places: Places) -> Readiness:
     found = calibration(loaded, packs, places)
     if config.allow_unvalidated:
         found = found.admitting()
+    for pack in (*packs, texts.pack(PLACEBO)):  # before minutes are spent on what cannot be administered
+        refuse_unfit(pack, found.subject)
     with room(config, loaded, found, texts) as open_room:
         factors = kl_factors(packs, units(open_room.session, found, places))
         progress.say("entropy placebo")
@@ -161,6 +178,7 @@ def make_registration(config: StudyConfig, places: Places, readiness: Readiness,
     """Freeze the plan, draw the codes and the key, and write the registration to `file`, which must not exist."""
     texts = library(places.project)
     loaded, code = model(config.model, places.cache), code_commit(places.project)
+    config = with_panel(config, places)
     registration = register(config, texts, loaded, readiness, secrets.token_bytes, code=code)
     write_new(Path(file).with_suffix(".plan.yaml"), plan_yaml(registration.public).encode())
     written = write_new(Path(file), registration.dump())
@@ -171,8 +189,10 @@ def make_registration(config: StudyConfig, places: Places, readiness: Readiness,
 @step("publish and calibrate")
 def begin(run: Run) -> None:
     """Record the registration, and check that model and calibration are the ones it names."""
-    registration = run.registration()
-    run.archive().publish(registration)
+    registration, archive = run.registration(), run.archive()
+    if not archive.store.holds(PLAN):
+        refuse_overwriting(run.places.runs, secrets.token_hex(8))
+    archive.publish(registration)
     opened(run)
 
 
@@ -182,7 +202,7 @@ def probe(run: Run) -> None:
     registration = run.registration()
     progress.stage("gates: inert placebo, reset")
     with opened_room(run) as open_room:
-        placebo = library(run.places.project).pack("placebo")
+        placebo = library(run.places.project).pack(PLACEBO)
         fresh = fresh_hash(run) if open_room.session.model.device.type == "cpu" else None  # a GPU may not hold two
         record_gates(run.archive(), before_first_cell(open_room, registration, placebo, fresh))
 
@@ -190,23 +210,26 @@ def probe(run: Run) -> None:
 @step("missing shards")
 def missing(run: Run) -> list[int]:
     """Return the shards that are not committed yet: to run is to resume."""
-    registration = run.registration()
-    done = run.archive().done(registration)
-    progress.stage("cells", ticks_of(registration.plan, range(registration.plan.shards)))
-    progress.tick(ticks_of(registration.plan, done))
-    return [shard for shard in range(registration.plan.shards) if shard not in done]
+    plan, left = run.registration().plan, shards.missing(run)
+    progress.stage("cells", ticks_of(plan, range(plan.shards)))
+    progress.tick(ticks_of(plan, set(range(plan.shards)) - set(left)))
+    return left
 
 
 @step("shard")
 def shard(run: Run, number: int) -> None:
-    """Administer one shard and commit its rows."""
-    registration, seats = run.registration(), runner(run.file).seats(number)
-    began = ran(seats, index=len(run.archive().store.keys("commits/")), process=process())
+    """Administer one shard and commit its rows; where a safety look comes before it, first what the look needs."""
+    for earlier in before(run, number):
+        shard.fn(run, earlier)
+    registration, seats, archive = run.registration(), runner(run.file).seats(number), run.archive()
+    began = ran(seats, index=len(archive.store.keys("commits/")), process=process())
+    reasons = not_run(archive, registration, number)
     with opened_room(run) as open_room:
-        responses, generations = administer(open_room, seats, progress.tick)
+        rows = dict(rows_of(open_room, bench(run), seats, reasons, progress.tick))
         provenance = {**engine(run.places.project), "path": open_room.session.path, "executed": began}
-    run.archive().commit_shard(
-        registration, number, responses=responses, generations=generations, provenance=provenance
+    responses, generations = rows.pop("responses"), rows.pop("generations")
+    archive.commit_shard(
+        registration, number, responses=responses, generations=generations, provenance=provenance, further=rows
     )
 
 
@@ -236,17 +259,10 @@ def conclude(run: Run) -> str:
 
 
 @step("report")
-def report(run: Run) -> Path:
-    """Write the report and its pictures beside the records."""
+def report(run: Run) -> str:
+    """Write the report and its pictures beside the records; return the report's address."""
     progress.stage("report")
-    archive, folder = run.archive(), Path(run.folder())
-    write_consort(archive, folder, _written(run))
-    return write_report(build(archive), folder, Path(run.places.project) / "analysis" / "templates")
-
-
-def _written(run: Run) -> int:
-    """Return how many vignettes a unit could have been drawn from."""
-    return sum(vignette.split == "study" for vignette in library(run.places.project).vignettes)
+    return publish(run.folder(), run.places.project)
 
 
 @step("track")
@@ -254,12 +270,11 @@ def track(run: Run) -> str | None:
     """Record the closed study in MLflow; without a tracking address, or when it cannot be reached, say so and go on."""
     if run.places.tracking is None:
         return None
-    from neuromod_core.track.mlflow_tracker import MlflowTracker
+    from tasks.tracking import recorded  # MLflow is loaded by those who use it
 
     progress.stage("MLflow")
-    record = study_record(run.archive(), Path(run.folder()))
     try:
-        return MlflowTracker(run.places.tracking, Path(run.places.runs) / "mlartifacts").record_study(record)
+        return recorded(run.folder(), run.places)
     except StorageUnavailable as error:
         progress.say(f"MLflow: not recorded ({error})")
         return None

@@ -16,9 +16,9 @@ from neuromod_core.calibrate import shape_of
 from neuromod_core.effects import Subject
 from neuromod_core.engine import best_path, dosed
 from neuromod_core.kernel.errors import IntegrityError
-from neuromod_core.trial.administer import Room
 from neuromod_core.trial.gates import probe_hash
 from neuromod_core.trial.prompts import Prompter
+from neuromod_core.trial.room import Room
 from tasks.lab import Run, library, model, read_registration, spec_of
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from neuromod_core.calibrate.activations import opening, tokens_of
 from neuromod_core.calibrate.causal import MATCHED_ON, PAIRS, Causal, HeldOut, causal
-from neuromod_core.calibrate.contrast import Pair, load_contrast
+from neuromod_core.calibrate.contrast import Pair, load_contrast, topics_of
 from neuromod_core.calibrate.keep import Cache
 from neuromod_core.calibrate.methods import Array
 from neuromod_core.calibrate.subject import (
@@ -61,8 +61,7 @@ class Evidence:
 
 def _keys(model: LoadedModel, request: Request) -> list[str]:
     return [
-        vector_key(model, concept, load_contrast(request.contrast, concept), request.method)
-        for concept in request.concepts
+        vector_key(model, load_contrast(request.contrast, concept), concept, request) for concept in request.concepts
     ]
 
 
@@ -80,33 +79,36 @@ def extract(
         return found, np.asarray(kept[0]["separation"], dtype=np.float64)
     progress.stage("extraction: all concepts, all layers", len(request.concepts))
     fitted: list[tuple[Card, Direction]] = []
-    seen: list[tuple[Sequence[Pair], Array]] = []
+    seen: list[tuple[tuple[Pair, ...], Array]] = []
     for concept in request.concepts:
         pairs = load_contrast(request.contrast, concept)
         states = observed(model, pairs)
         fitted.append(vector(model, concept, request, cache, states))
-        seen.append((pairs, np.asarray(states[0][:, :, middle(model.depth)])))
+        seen.append((pairs, np.asarray(states[request.position][:, :, middle(model.depth)])))
         progress.tick()
     first = middle(model.depth).start
-    table = [[_crossed(card, made, first, *other) for other in seen] for card, made in fitted]
+    table = [
+        [crossed(made, topics_of(own), states[:, :, card.layer - first], pairs) for pairs, states in seen]
+        for (card, made), (own, _) in zip(fitted, seen, strict=True)
+    ]
     cache.write("specificity", key, {"separation": np.array(table)}, {"concepts": list(request.concepts)})
     return extract(model, request, cache, progress)
 
 
-def _crossed(card: Card, made: Direction, first: int, pairs: Sequence[Pair], states: Array) -> float:
-    """Return d' of pairs of any set on a vector; a topic on which the vector was made is judged without it."""
-    topics = sorted({pair.topic for pair in pairs})
-    here = states[:, :, card.layer - first]
-    known = made.without if len(topics) == len(made.without) else np.repeat(made.vector[None], len(topics), axis=0)
-    numbers = np.array([topics.index(pair.topic) for pair in pairs])
-    projected = np.einsum("psw,pw->ps", here, known[numbers])
+def crossed(made: Direction, own: Sequence[str], states: Array, pairs: Sequence[Pair]) -> float:
+    """Return d' of any set's pairs on a vector; a topic on which the vector was made is judged without it.
+
+    own: the topics of the vector, in the order of `made.without`.  states: (pairs, 2, width) at the vector's layer.
+    """
+    vectors = dict(zip(own, made.without, strict=True))
+    judges = np.stack([vectors.get(pair.topic, made.vector) for pair in pairs])
+    projected = np.einsum("psw,pw->ps", states, judges)
     return float(separation(projected[..., None])[0])
 
 
 def held_out(model: LoadedModel, pairs: Sequence[Pair], count: int = PAIRS) -> list[list[tuple[Tokens, Tokens]]]:
     """Return, per topic, the first pairs as (positive, negative) tokens."""
-    topics = sorted({pair.topic for pair in pairs})
-    chosen = [[pair for pair in pairs if pair.topic == topic][:count] for topic in topics]
+    chosen = [[pair for pair in pairs if pair.topic == topic][:count] for topic in topics_of(pairs)]
     return [[(tokens_of(model, one.positive), tokens_of(model, one.negative)) for one in few] for few in chosen]
 
 

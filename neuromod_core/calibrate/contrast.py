@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,11 @@ class Pair:
     topic: str
     positive: str
     negative: str
+
+
+def topics_of(pairs: Sequence[Pair]) -> tuple[str, ...]:
+    """Return the topics of a contrast set, in the order in which calibration numbers them."""
+    return tuple(sorted({pair.topic for pair in pairs}))
 
 
 def _pair(line: str, where: str) -> Pair:

@@ -2,9 +2,10 @@
 
     KL95(f) = 95th percentile over tokens of  KL(dosed || undosed)   of the pack with every dose times f
 
-on neutral text that the model reads as its own response (teacher-forced: deterministic), or on what the dosed model
-itself writes (rollout). The *KL unit* of a pack is the smallest f with KL95(f) = 1 nat. Packs, and placebos, in their
-KL units are equally loud, so that what differs between them is direction.
+on neutral text that the model reads as its own response (teacher-forced), or on what the dosed model itself writes
+(rollout; drawn from streams of its own, so that it is the same each time). The *KL unit* of a pack is the smallest f
+with KL95(f) = 1 nat. Packs, and placebos, in their KL units are equally loud, so that what differs between them is
+direction.
 
 All packs and all factors are rows of one batch. The first crossing is bracketed on a coarse grid and then solved by
 regula falsi in log-log coordinates, in which KL is close to a line of slope 2 for a small push.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -37,6 +39,8 @@ PROMPT = 8  # tokens of a neutral text that are prompt; the rest is response
 WRITTEN = 32  # tokens of a rollout
 Tokens = Sequence[int]
 Tick = Callable[[int], None]
+Heard = Literal["text", "rollout"]
+HEARD: tuple[Heard, ...] = get_args(Heard)  # where KL is measured: on given text, or on what the pack itself writes
 
 
 @dataclass(frozen=True)
@@ -191,19 +195,25 @@ def kl_units(
     *,
     targets: Sequence[float] | None = None,
     guess: float | None = None,
+    heard: Heard = "text",
     tick: Tick = lambda _: None,
 ) -> list[Matched | None]:
     """Return the KL unit of every pack, None for one that cannot reach its target within the ranges of its effects.
 
     targets: nats at the 95th percentile, one a pack; 1 for all when not given.  guess: a factor near which the units
-    are thought to lie, for packs that are alike.  tick: told how many rows were read.
+    are thought to lie, for packs that are alike.  heard: where KL is measured; what a pack writes is drawn from streams
+    of its own, so that the answer is the same each time.  tick: told how many rows were read.
     """
     wanted = [TARGET] * len(packs) if targets is None else list(targets)
     if not packs:
         return []
 
     def measure(scaled: Sequence[Pack]) -> list[float]:
-        found: list[float] = loudness(divergences(session, scaled, texts, subject, tick)).tolist()
+        if heard == "text":
+            kl = divergences(session, scaled, texts, subject, tick)
+        else:
+            kl = rollouts(session, scaled, texts, subject).kl.flatten(1)
+        found: list[float] = loudness(kl).tolist()
         return found
 
     open_searches = _crossings(packs, wanted, guess, measure)

@@ -10,7 +10,7 @@ With pairs i, states h+_i and h-_i (width,), differences D_i = h+_i - h-_i:
 
 `pca` on differences that are not centred and PCA of states centred within their pair are one and the same: the second
 matrix is that of +-D/2. Centring D takes its mean away, which is the concept; `legacy` does so because published code
-does, and is here to be compared, never to be used in a pack.
+does, and is here to be compared: a vector made by it never counts as valid.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.covariance import ledoit_wolf
-from sklearn.linear_model import LogisticRegression
 
 from neuromod_core.kernel.register import Register
 
 Array: TypeAlias = NDArray[np.float64]
 Method: TypeAlias = Callable[[Array], Array]
 
+LEGACY = "legacy"
 METHODS: Register[Method] = Register("extraction method")
 
 
@@ -58,6 +57,8 @@ def pca(states: Array) -> Array:
 @METHODS.add("logistic")
 def logistic(states: Array) -> Array:
     """Return the direction of states (pairs, 2, width): weights of a ridge-penalised logistic regression of +-D."""
+    from sklearn.linear_model import LogisticRegression  # here: a kept calibration is read without it
+
     differences = states[:, 0] - states[:, 1]
     scaled = differences / differences.std()
     both, label = np.concatenate([scaled, -scaled]), np.repeat([1, 0], len(scaled))
@@ -68,6 +69,8 @@ def logistic(states: Array) -> Array:
 @METHODS.add("lda")
 def lda(states: Array) -> Array:
     """Return the direction of states (pairs, 2, width): the mean difference whitened by the shrunken covariance."""
+    from sklearn.covariance import ledoit_wolf
+
     differences = states[:, 0] - states[:, 1]
     within = (states - states.mean(0)).reshape(-1, states.shape[-1])
     covariance, _ = ledoit_wolf(within, assume_centered=True)
@@ -82,6 +85,7 @@ def first_component(rows: Array) -> tuple[Array, float]:
     return component, float(values[-1] / values.sum())
 
 
+@METHODS.add(LEGACY)
 def legacy(states: Array) -> Array:
     """Return one direction for all layers of states (pairs, 2, layers, width), as published code makes it.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from neuromod_core.calibrate.contrast import Pair, load_contrast
 from neuromod_core.calibrate.heads import THRESHOLD, head_scores, split_half
 from neuromod_core.calibrate.keep import Cache
 from neuromod_core.calibrate.methods import Array
-from neuromod_core.calibrate.vectors import DEFAULT, Card, Direction, fit
+from neuromod_core.calibrate.vectors import DEFAULT, MEAN, POSITIONS, Card, Direction, Position, fit
 from neuromod_core.effects import Shape, Subject, Vector
 from neuromod_core.kernel.errors import CalibrationError
 from neuromod_core.kernel.types import Json, digest, plain
@@ -30,7 +30,10 @@ PARTS = ("vectors", "vector", "shuffled", "without")  # arrays of a direction
 
 @dataclass(frozen=True)
 class Request:
-    """What to calibrate: concepts and word lists by name, and where their texts are."""
+    """What to calibrate: concepts and word lists by name, and where their texts are.
+
+    method: how a direction is made of pairs.  position: where a sentence is read.
+    """
 
     concepts: tuple[str, ...]
     lexicons: tuple[str, ...]
@@ -38,6 +41,7 @@ class Request:
     lexicon: Path
     neutral: tuple[str, ...]
     method: str = DEFAULT
+    position: Position = MEAN
 
     @staticmethod
     def names(packs: Sequence[Pack]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -84,8 +88,8 @@ def _norms(model: LoadedModel, request: Request, cache: Cache) -> Tensor:
     return torch.from_numpy(kept[0]["norms"])
 
 
-def observed(model: LoadedModel, pairs: Sequence[Pair]) -> tuple[Array, Array]:
-    """Return states (pairs, 2, layers, width) of pairs of sentences: averaged over the sentence, and at its last token.
+def observed(model: LoadedModel, pairs: Sequence[Pair]) -> Mapping[Position, Array]:
+    """Return states (pairs, 2, layers, width) of pairs of sentences at every position.
 
     Each sentence is read as the opening of a turn of the model, whose tokens are not counted.
     """
@@ -93,27 +97,30 @@ def observed(model: LoadedModel, pairs: Sequence[Pair]) -> tuple[Array, Array]:
     texts = [head + tokens_of(model, text) for pair in pairs for text in (pair.positive, pair.negative)]
     states = streams(model, texts, mean_and_last(len(head))).numpy()
     both = states.reshape(len(pairs), 2, *states.shape[1:])
-    return both[..., 0, :], both[..., 1, :]
+    return {position: both[..., at, :] for at, position in enumerate(POSITIONS)}
 
 
-def vector_key(model: LoadedModel, concept: str, pairs: Sequence[Pair], method: str) -> str:
+def vector_key(model: LoadedModel, pairs: Sequence[Pair], concept: str, request: Request) -> str:
     """Return the fingerprint of all that a vector depends on."""
-    return digest(["vector", METHOD, model.fingerprint, concept, method, plain(pairs)])
+    place = [] if request.position == MEAN else [request.position]
+    return digest(["vector", METHOD, model.fingerprint, concept, request.method, plain(pairs), *place])
 
 
 def vector(
-    model: LoadedModel, concept: str, request: Request, cache: Cache, states: tuple[Array, Array] | None = None
+    model: LoadedModel, concept: str, request: Request, cache: Cache, states: Mapping[Position, Array] | None = None
 ) -> tuple[Card, Direction]:
     """Return the card and the direction of a concept, from the cache where they are there.
 
     states: what `observed` gives, where it is known already.
     """
     pairs = load_contrast(request.contrast, concept)
-    key = vector_key(model, concept, pairs, request.method)
+    key = vector_key(model, pairs, concept, request)
     label = f"vector-{concept}"
     if (kept := cache.read(label, key)) is None:
-        mean, last = states or observed(model, pairs)
-        card, found = fit(concept, mean, [pair.topic for pair in pairs], last=last, method=request.method)
+        topics = [pair.topic for pair in pairs]
+        card, found = fit(
+            concept, states or observed(model, pairs), topics, method=request.method, position=request.position
+        )
         arrays = {name: np.asarray(getattr(found, name), dtype=np.float32) for name in PARTS}
         cache.write(label, key, arrays | {"midpoint": np.array([found.midpoint], dtype=np.float32)}, facts_of(card))
         return vector(model, concept, request, cache)
@@ -126,7 +133,7 @@ def causal_key(model: LoadedModel, concept: str, request: Request) -> str:
     """Return the fingerprint of all that the causal check of a concept depends on."""
     pairs = load_contrast(request.contrast, concept)
     settings = [SHAMS, PAIRS, MATCHED_ON, list(request.neutral)]
-    return digest(["causal", vector_key(model, concept, pairs, request.method), *settings])
+    return digest(["causal", vector_key(model, pairs, concept, request), *settings])
 
 
 def kept_causal(model: LoadedModel, concept: str, request: Request, cache: Cache) -> Causal | None:

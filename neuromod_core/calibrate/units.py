@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from neuromod_core.calibrate.curve import MULTIPLES, Curve, curves
-from neuromod_core.calibrate.dose import PROMPT, TARGET, Matched, Tick, kl_units
+from neuromod_core.calibrate.dose import PROMPT, TARGET, Heard, Matched, Tick, kl_units
 from neuromod_core.calibrate.keep import Cache
 from neuromod_core.calibrate.subject import METHOD, Calibration
 from neuromod_core.effects import Subject
@@ -65,14 +65,17 @@ def units(
     calibration: Calibration,
     cache: Cache,
     tick: Tick = lambda _: None,
+    heard: Heard = "text",
 ) -> list[Matched | None]:
     """Return the KL units of packs at the divergence each asks for (`pack.kl`; 1 nat where it asks for none), kept.
+
+    heard: whether KL is measured on given text or on what the pack writes.
 
     All that are not in the cache are solved in one batch; `session` is opened for these alone.
     """
     texts = passages(model, neutral)
     targets = [TARGET if pack.kl is None else pack.kl for pack in packs]
-    common = ["dose", METHOD, model.fingerprint, texts]
+    common = ["dose", METHOD, model.fingerprint, texts, *([] if heard == "text" else [heard])]
     keys = [
         digest([*common, _basis(pack, calibration.subject), pack.fingerprint, target])
         for pack, target in zip(packs, targets, strict=True)
@@ -81,7 +84,10 @@ def units(
     missing = [number for number, found in enumerate(kept) if found is None]
     wanted = [targets[number] for number in missing]
     asked = [packs[number] for number in missing]
-    solved = kl_units(session(), asked, texts, calibration.subject, targets=wanted, tick=tick) if asked else []
+    solved: list[Matched | None] = []
+    if asked:
+        subject = calibration.subject
+        solved = kl_units(session(), asked, texts, subject, targets=wanted, heard=heard, tick=tick)
     for number, unit in zip(missing, solved, strict=True):
         numbers = np.array([] if unit is None else [unit.factor, unit.kl], dtype=np.float64)
         cache.write("dose", keys[number], {"unit": numbers}, {"pack": packs[number].name})

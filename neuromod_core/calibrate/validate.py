@@ -147,15 +147,15 @@ def nested(found: Products) -> tuple[Array, tuple[int, ...]]:
     return scores, tuple(layers)
 
 
-def judged(states: Array, topics: Numbers, method: Method) -> Array:
-    """Return projections (pairs, 2) of states (pairs, 2, ...) by `method` fitted, topic by topic, on all others.
+def judged(states: Array, topics: Numbers, method: Method, seen: Array | None = None) -> Array:
+    """Return projections (pairs, 2) of states (pairs, 2, width) by `method` fitted, topic by topic, on all others.
 
-    The method takes states (pairs', 2, ...) and gives a direction (width,); projections are taken at the last axis.
+    seen: (pairs, 2, ..., width), what the method is fitted on, when that is not the states themselves.
     """
-    result = np.empty(states.shape[:2])
+    basis, result = states if seen is None else seen, np.empty(states.shape[:2])
     for topic in range(int(topics.max()) + 1):
         inside = topics == topic
-        result[inside] = states[inside] @ method(states[~inside])
+        result[inside] = states[inside] @ method(basis[~inside])
     return result
 
 

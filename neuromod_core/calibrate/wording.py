@@ -12,10 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
-from sklearn.pipeline import make_pipeline
 
 from neuromod_core.calibrate.contrast import Pair
 
@@ -93,6 +89,11 @@ def parting_word(pairs: Sequence[Pair]) -> tuple[str, float]:
 
 def bag_of_words_auc(pairs: Sequence[Pair]) -> float:
     """Return the AUC of word counts with logistic regression, each topic judged by a fit on all others."""
+    from sklearn.feature_extraction.text import CountVectorizer  # here: a kept calibration is read without it
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+
     texts = [text for pair in pairs for text in (pair.positive, pair.negative)]
     label = np.tile([1, 0], len(pairs))
     topics = np.repeat([pair.topic for pair in pairs], 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -60,6 +61,25 @@ class ReservedLayer(DynamicLayer):  # type: ignore[misc]
 def reserve(depth: int, capacity: int, *, grows: bool = False) -> Cache:
     """Return an empty cache of `depth` blocks with room for `capacity` tokens a row; `grows`: until it is replaced."""
     return Cache(layers=[ReservedLayer(capacity, grows=grows) for _ in range(depth)])
+
+
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """How much of a cache is filled, and what its blocks remember."""
+
+    length: int
+    notes: tuple[dict[str, Tensor], ...]
+
+
+def mark(cache: Cache) -> Mark:
+    """Return where a cache stands, to come back to by `rewind`."""
+    return Mark(cache.get_seq_length(), tuple(dict(layer.notes) for layer in cache.layers))
+
+
+def rewind(cache: Cache, to: Mark) -> None:
+    """Forget every token read since `to`, so that another continuation can be read in its place without a copy."""
+    for layer, notes in zip(cache.layers, to.notes, strict=True):
+        layer.length, layer.notes = to.length, dict(notes)
 
 
 def expand(cache: Cache, rows: Tensor, extra: int) -> Cache:

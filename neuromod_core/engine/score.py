@@ -7,20 +7,22 @@ their sampler effects share the forward pass, and part where logits become proba
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
 from neuromod_core.effects import Subject
-from neuromod_core.engine.cache import expand, reserve
+from neuromod_core.engine.cache import expand, mark, reserve, rewind
 from neuromod_core.engine.rows import Padded, Row, distinct, pad_left, pad_right
 from neuromod_core.engine.session import UNWRITTEN, Hidden, Readout, Session
 from neuromod_core.kernel.errors import DataError
 from neuromod_core.packs import Binding, bind
 
 Tokens = Sequence[int]
+EDITED_AT_ONCE = 256  # distributions over the vocabulary that sampler effects edit at a time: a bound on memory
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,14 @@ class Likelihood:
 
 @dataclass(frozen=True)
 class Choice:
-    """Log-probabilities in nats of the given answers as the next token: raw, and expressed."""
+    """Log-probabilities in nats of the given answers as the next token: raw, and expressed.
+
+    texts: log-likelihoods of whole answers, where they were asked for.
+    """
 
     raw: tuple[float, ...]
     expressed: tuple[float, ...]
+    texts: tuple[Likelihood, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,29 +76,43 @@ def _read(session: Session, rows: Sequence[Row], subject: Subject, *, responses:
     return _Prefix(session, passes, binding, torch.tensor(follows, device=device), prompt, cache, after)
 
 
-def _continue(prefix: _Prefix, owners: Tensor, texts: Padded, *, responses: bool) -> Hidden:
-    """Return the states (n, tokens, width) of right-padded texts after the prompts of their owners."""
-    lengths = prefix.prompt.lengths[owners]
-    return prefix.session.forward(
-        texts.tokens,
-        torch.cat([prefix.prompt.mask[owners], texts.mask], dim=-1),
-        pad=prefix.prompt.pad[owners],
-        binding=prefix.binding.take(owners),
-        start=lengths if responses else torch.full_like(lengths, UNWRITTEN),
-        cache=expand(prefix.cache, owners, texts.tokens.shape[1]),
-    )
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """Texts being read after the prompts of their owners: the cache they fill, and which of its columns are real."""
+
+    prefix: _Prefix
+    owners: Tensor
+    binding: Binding
+    mask: Tensor
+    cache: Cache
+
+    def on(self, tokens: Tensor, mask: Tensor, start: Tensor) -> tuple[Hidden, _Reading]:
+        """Return the states (n, tokens, width) of more tokens, and the reading that holds them."""
+        longer = replace(self, mask=torch.cat([self.mask, mask], dim=-1))
+        pad = self.prefix.prompt.pad[self.owners]
+        session = self.prefix.session
+        hidden = session.forward(tokens, longer.mask, pad=pad, binding=self.binding, start=start, cache=self.cache)
+        return hidden, longer
+
+
+def _open(prefix: _Prefix, owners: Tensor, room: int) -> _Reading:
+    """Return a reading with room for so many tokens after the prompts of these owners."""
+    mask, cache = prefix.prompt.mask[owners], expand(prefix.cache, owners, room)
+    return _Reading(prefix, owners, prefix.binding.take(owners), mask, cache)
 
 
 def _batches(
-    passes: int, texts: Sequence[Tokens], size: int, device: torch.device
+    passes: int, texts: Sequence[Tokens], size: int, device: torch.device, *, even: bool = False
 ) -> Iterator[tuple[Tensor, list[int]]]:
     """Yield (owners, text numbers) of at most `size` pairs: text by text, so that all arms meet in one batch, and texts
-    of like length together, so that little is padding."""
+    of like length together, so that little is padding; `even`: of one length alone, so that nothing is."""
     per = max(1, size // passes)
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
-    for start in range(0, len(texts), per):
-        numbers = [number for number in order[start : start + per] for _ in range(passes)]
-        yield torch.arange(passes, device=device).repeat(len(numbers) // passes), numbers
+    runs = groupby(order, key=lambda number: len(texts[number])) if even else [(0, order)]
+    for run in (list(numbers) for _, numbers in runs):
+        for start in range(0, len(run), per):
+            numbers = [number for number in run[start : start + per] for _ in range(passes)]
+            yield torch.arange(passes, device=device).repeat(len(numbers) // passes), numbers
 
 
 def _two_readings(
@@ -106,8 +126,9 @@ def _two_readings(
     raw = read.logits.gather(-1, wanted) - read.logits.logsumexp(-1, keepdim=True)
     place, row = _followers(prefix, owner)
     expressed = raw[place]
-    edited = prefix.samplers.sampled[row].nonzero()[:, 0]
-    if len(edited):
+    sampled = prefix.samplers.sampled[row].nonzero()[:, 0]
+    for start in range(0, len(sampled), EDITED_AT_ONCE):
+        edited = sampled[start : start + EDITED_AT_ONCE]
         at, who = place[edited], row[edited]
         here, prompt = read.at(at), prefix.prompt.known[owner[at]]
         samplers = prefix.samplers.take(who)
@@ -180,7 +201,7 @@ def score(
         texts = [responses[number] for number in numbers]
         padded = pad_right(texts, device)
         read = pad_right([text[:-1] or text for text in texts], device)  # nothing follows the last token
-        hidden = _continue(prefix, owners, read, responses=True)
+        hidden, _ = _open(prefix, owners, read.tokens.shape[1]).on(*read[:2], prefix.prompt.lengths[owners])
         sums = (
             torch.zeros(len(texts), dtype=torch.float64, device=device),
             torch.zeros(len(texts), len(rows), dtype=torch.float64, device=device),
@@ -194,6 +215,27 @@ def score(
     return result
 
 
+def _whole_answer(reading: _Reading, read: Readout, text: Tokens, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log-likelihoods of one answer after all texts read so far: raw (n,), and expressed, (pairs,) as in
+    `_followers`.
+
+    read: of the last token so far, (n, vocabulary).  lengths: (n,) tokens read so far. The cache is left as it was.
+    """
+    prefix, owners, count, device = reading.prefix, reading.owners, len(reading.owners), lengths.device
+    tokens = torch.tensor(list(text), device=device).expand(count, -1)
+    at, hidden = mark(reading.cache), None
+    if len(text) > 1:
+        hidden, _ = reading.on(tokens[:, :-1], torch.ones_like(tokens[:, :-1]), lengths)
+        rewind(reading.cache, at)
+    raw, expressed = torch.zeros(count, dtype=torch.float64, device=device), torch.zeros(1, device=device)
+    for place in range(len(text)):
+        here = read if hidden is None or place == 0 else prefix.session.read(hidden.at(slice(None), place - 1))
+        index, wanted = torch.full_like(owners, place), tokens[:, place : place + 1]
+        one, other = _two_readings(prefix, here, owners, index, tokens[:, :place], wanted)
+        raw, expressed = raw + one[:, 0].double(), expressed + other[:, 0].double()
+    return raw, expressed
+
+
 @torch.inference_mode()
 def choose(
     session: Session,
@@ -202,27 +244,37 @@ def choose(
     answers: Sequence[int],
     subject: Subject,
     *,
+    texts: Sequence[Tokens] = (),
     batch: int = 192,
 ) -> list[list[Choice]]:
     """Return, per row, the log-probability of every answer token right after the row's prompt and each question.
 
     questions: token lists read after the shared prompt, as part of it, the same for all rows.  answers: token ids.
+    texts: whole answers, whose log-likelihoods are read too; all of them continue one reading of the question.
+
+    Raises:
+        DataError: for an empty question or text.
     """
-    if any(len(text) == 0 for text in questions):
-        raise DataError("A question is empty; the tokenizer gave no token for its text.")
+    if any(len(text) == 0 for text in (*questions, *texts)):
+        raise DataError("A question or an answer is empty; the tokenizer gave no token for its text.")
     prefix = _read(session, rows, subject, responses=False)
     result = [[Choice((), ())] * len(questions) for _ in rows]
-    wanted = torch.tensor(list(answers), device=session.model.device)
-    for owners, numbers in _batches(prefix.binding.rows, questions, batch, session.model.device):
-        texts = [questions[number] for number in numbers]
-        padded = pad_right(texts, session.model.device)
-        hidden = _continue(prefix, owners, padded, responses=False)
-        count = len(texts)
-        read = session.read(hidden.at(torch.arange(count, device=owners.device), padded.lengths - 1))
+    device, room = session.model.device, max((len(text) - 1 for text in texts), default=0)
+    wanted = torch.tensor(list(answers), device=device, dtype=torch.long)
+    for owners, numbers in _batches(prefix.binding.rows, questions, batch, device, even=bool(texts)):
+        padded = pad_right([questions[number] for number in numbers], device)
+        count, lengths = len(numbers), prefix.prompt.lengths[owners]
+        unwritten = torch.full_like(lengths, UNWRITTEN)
+        hidden, reading = _open(prefix, owners, padded.tokens.shape[1] + room).on(*padded[:2], unwritten)
+        read = session.read(hidden.at(torch.arange(count, device=device), padded.lengths - 1))
         raw, expressed = _two_readings(
             prefix, read, owners, torch.zeros_like(owners), padded.tokens[:, :0], wanted.expand(count, -1)
         )
+        whole = [_whole_answer(reading, read, text, lengths + padded.lengths) for text in texts]
+        likely = [(one.tolist(), other.tolist(), len(text)) for (one, other), text in zip(whole, texts, strict=True)]
+        first, second = raw.tolist(), expressed.tolist()
         place, row_of = (part.tolist() for part in _followers(prefix, owners))
         for line, (text, row) in enumerate(zip(place, row_of, strict=True)):
-            result[row][numbers[text]] = Choice(tuple(raw[text].tolist()), tuple(expressed[line].tolist()))
+            given = tuple(Likelihood(one[text], other[line], size) for one, other, size in likely)
+            result[row][numbers[text]] = Choice(tuple(first[text]), tuple(second[line]), given)
     return result

@@ -13,13 +13,14 @@ from neuromod_core.instruments.load import (
     load_validity,
     load_vignettes,
 )
-from neuromod_core.instruments.options import Order, levels
+from neuromod_core.instruments.options import LABEL_SETS, ORDERS, Labels, Order, levels, marks, parse_reply
 from neuromod_core.instruments.prompts import (
     Message,
     Prompt,
     legend,
     option_prefix,
     option_tail,
+    shown,
     statement_messages,
 )
 from neuromod_core.instruments.scoring import (
@@ -35,6 +36,7 @@ from neuromod_core.instruments.texts import (
     Check,
     Frames,
     Item,
+    LabelSet,
     Opener,
     Passage,
     Scale,
@@ -46,10 +48,14 @@ from neuromod_core.instruments.texts import (
 )
 
 __all__ = [
+    "LABEL_SETS",
+    "ORDERS",
     "Check",
     "Frames",
     "Item",
     "ItemScore",
+    "LabelSet",
+    "Labels",
     "Leak",
     "Message",
     "Opener",
@@ -76,12 +82,15 @@ __all__ = [
     "load_scales",
     "load_validity",
     "load_vignettes",
+    "marks",
     "ngrams",
     "option_expected",
     "option_prefix",
     "option_score",
     "option_tail",
+    "parse_reply",
     "shared_ngrams",
+    "shown",
     "statement_contrast",
     "statement_messages",
     "statement_score",

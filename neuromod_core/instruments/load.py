@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from neuromod_core.instruments.options import LABEL_SETS
 from neuromod_core.instruments.records import (
     HEADER,
     Record,
@@ -17,6 +18,7 @@ from neuromod_core.instruments.texts import (
     Check,
     Frames,
     Item,
+    LabelSet,
     Opener,
     Passage,
     Scale,
@@ -170,6 +172,11 @@ def _state(record: Record) -> State:
     return State(id=named.text("id"), scale=named.optional_text("scale"), system=named.text("system"))
 
 
+def _label_set(record: Record, name: str) -> LabelSet:
+    asked = record.only("instruction", "closing")
+    return LabelSet(name=name, instruction=asked.text("instruction"), closing=asked.text("closing"))
+
+
 def load_frames(path: Path) -> Frames:
     """Return the prompt frames that a YAML file holds.
 
@@ -178,17 +185,17 @@ def load_frames(path: Path) -> Frames:
             control one scale.
     """
     record = read_headed_yaml(path, "frames", "system", "question", "options", "states", "persona")
-    options = record.record("options").only("instruction", "labels", "lead_in", "closing")
+    options = record.record("options").only("labels", "lead_in", "content_free", *LABEL_SETS)
     states = tuple(_state(entry) for entry in record.records("states"))
     _unique(path, "state ids", (state.id for state in states))
     _unique(path, "states' scales", (state.scale for state in states if state.scale is not None))
     return Frames(
         system=record.text("system"),
         question=record.text("question"),
-        instruction=options.text("instruction"),
         labels=options.texts("labels", LEVELS),
         lead_in=options.text("lead_in"),
-        closing=options.text("closing"),
+        label_sets=tuple(_label_set(options.record(name), name) for name in LABEL_SETS),
+        content_free=options.texts("content_free"),
         states=states,
         persona=record.text("persona"),
     )

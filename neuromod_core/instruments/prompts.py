@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from neuromod_core.instruments.options import Order, levels
+from neuromod_core.instruments.options import Labels, Order, levels, marks
 from neuromod_core.instruments.texts import Frames
 
 Role: TypeAlias = Literal["system", "user"]
@@ -42,28 +42,41 @@ def statement_messages(frames: Frames, vignette_text: str, *, system: str | None
     return _prompt(frames, f"{vignette_text}\n\n{frames.question}", system).messages()
 
 
-def legend(frames: Frames, order: Order) -> str:
-    """Return the key of the option reading, one digit a line from 0 up; descending order reverses the labels.
+def shown(frames: Frames, order: Order) -> tuple[str, ...]:
+    """Return the labels of the options in the order shown; descending order reverses them.
 
     Raises:
         UnknownName: for another order.
     """
-    labels = tuple(frames.labels[level] for level in levels(order, len(frames.labels)))
-    return "\n".join(f"{digit} = {label}" for digit, label in enumerate(labels))
+    return tuple(frames.labels[level] for level in levels(order, len(frames.labels)))
 
 
-def option_prefix(frames: Frames, vignette_text: str, *, order: Order, system: str | None = None) -> Prompt:
+def legend(frames: Frames, order: Order, labels: Labels = "digits") -> str:
+    """Return the key of the option reading, one option a line; options whose mark is their label stand alone.
+
+    Raises:
+        UnknownName: for another order or label set.
+    """
+    texts = shown(frames, order)
+    pairs = zip(marks(labels, texts), texts, strict=True)
+    return "\n".join(text if mark == text else f"{mark} = {text}" for mark, text in pairs)
+
+
+def option_prefix(
+    frames: Frames, vignette_text: str, *, order: Order, labels: Labels = "digits", system: str | None = None
+) -> Prompt:
     """Return what all items of a scale share; the user turn ends with a line break, right before the sentence.
 
     A line break starts a new token in byte-pair vocabularies, so prefix and tail can be tokenised apart.
     """
-    user = f"{vignette_text}\n\n{frames.instruction}\n{legend(frames, order)}\n{frames.lead_in}\n"
+    instruction = frames.label_set(labels).instruction
+    user = f"{vignette_text}\n\n{instruction}\n{legend(frames, order, labels)}\n{frames.lead_in}\n"
     return _prompt(frames, user, system)
 
 
-def option_tail(frames: Frames, statement: str) -> str:
+def option_tail(frames: Frames, statement: str, labels: Labels = "digits") -> str:
     """Return what is one item's own: its sentence (keyed or antonym) and the closing instruction."""
-    return f"{statement}\n{frames.closing}"
+    return f"{statement}\n{frames.label_set(labels).closing}"
 
 
 def _prompt(frames: Frames, user: str, system: str | None) -> Prompt:

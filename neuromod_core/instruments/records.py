@@ -19,7 +19,7 @@ from neuromod_core.kernel.errors import InstrumentError
 HEADER = ("kind", "title", "version", "licence", "author")
 
 
-class _StrictLoader(yaml.SafeLoader):
+class _StrictLoader(yaml.CSafeLoader):
     """A safe YAML loader that refuses a key written twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:

@@ -21,6 +21,7 @@ MASS_TOLERANCE = 1e-4
 MIN_VALID_SHARE = Fraction(4, 5)
 OUTSIDE_NUCLEUS = "outside the nucleus"
 NOT_A_NUMBER = "not a number"
+NO_OPTION = "the reply is no option"
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,26 @@ def option_score(option_logprobs: ArrayLike, order: Order) -> Score:
     if logprobs.ndim != 2 or logprobs.shape[1] < 2:
         raise DataError(f"option log-probabilities have shape {logprobs.shape}, expected (items, two or more options)")
     return _mean([option_expected(row, order) for row in logprobs], unit=100 / (logprobs.shape[1] - 1))
+
+
+def reply_score(options: Sequence[int | None], order: Order, count: int) -> Score:
+    """Return the scale score in POMP from the options that replies are; None is a reply that is no option.
+
+    Args:
+        options: one option a reply, from 0 to count - 1, in the order shown.
+        order: as in `option_expected`.
+        count: number of options.
+
+    Raises:
+        DataError: for no reply, or an option that the key does not have.
+        UnknownName: for another order.
+    """
+    level = levels(order, count)
+    for option in options:
+        if option is not None and not 0 <= option < count:
+            raise DataError(f"a reply is option {option}; the key has options 0 to {count - 1}")
+    items = [ItemScore(None, NO_OPTION) if one is None else ItemScore(float(level[one]), None) for one in options]
+    return _mean(items, unit=100 / (count - 1))
 
 
 def _mean(items: Sequence[ItemScore], unit: float = 1.0) -> Score:

@@ -6,7 +6,7 @@ freeze the very words that were used.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from neuromod_core.kernel.register import unknown
 from neuromod_core.kernel.types import digest
@@ -94,6 +94,21 @@ class Scale(Text):
             raise unknown("subscale", subscale, names, where=self.name)
         return tuple(index for index, item in enumerate(self.items) if item.subscale == subscale)
 
+    def short(self, count: int) -> Scale:
+        """Return a short form of `count` items, spread evenly over the scale; it keeps the item `consistency`.
+
+        The item takes the place of the chosen one that is nearest to it.
+        """
+        last = len(self.items) - 1
+        if count > last:
+            return self
+        chosen = {round(place * last / max(1, count - 1)) for place in range(count)}
+        kept = next((place for place, item in enumerate(self.items) if item.id == self.consistency), None)
+        if kept is not None and kept not in chosen:
+            chosen.remove(min(chosen, key=lambda place: (abs(place - kept), place)))
+            chosen.add(kept)
+        return replace(self, items=tuple(item for place, item in enumerate(self.items) if place in chosen))
+
     @property
     def consistency_item(self) -> Item | None:
         """Return the item called `consistency`; None if the scale declares none or a short form leaves it out."""
@@ -145,17 +160,40 @@ class State(Text):
 
 
 @dataclass(frozen=True)
+class LabelSet(Text):
+    """How the options of a key are marked (digits, letters or words), and the two sentences that ask for a mark."""
+
+    name: str
+    instruction: str
+    closing: str
+
+
+@dataclass(frozen=True)
 class Frames(Text):
-    """The words around an item. `labels` name the option levels from lowest to highest."""
+    """The words around an item. `labels` name the option levels from lowest to highest.
+
+    `content_free` are stand-ins for a sentence that say nothing: how options are answered after them is bias alone.
+    """
 
     system: str
     question: str
-    instruction: str
     labels: tuple[str, ...]
     lead_in: str
-    closing: str
+    label_sets: tuple[LabelSet, ...]
+    content_free: tuple[str, ...]
     states: tuple[State, ...]
     persona: str
+
+    def label_set(self, name: str) -> LabelSet:
+        """Return the label set called `name`.
+
+        Raises:
+            UnknownName: if there is none.
+        """
+        for each in self.label_sets:
+            if each.name == name:
+                return each
+        raise unknown("label set", name, [each.name for each in self.label_sets])
 
     def state(self, name: str) -> State:
         """Return the instructed state called `name`.

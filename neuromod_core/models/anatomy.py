@@ -63,16 +63,24 @@ ANATOMIES: dict[str, Anatomy] = {
 }
 
 
-def anatomy(model: PreTrainedModel) -> Anatomy:
-    """Return the anatomy of `model`.
+def known(kind: str) -> Anatomy:
+    """Return the anatomy of an architecture.
 
     Raises:
-        UnknownArchitecture: when its `model_type` is not in the table; the message lists those that are.
+        UnknownArchitecture: when it is not in the table; the message lists those that are.
     """
-    kind = model.config.model_type
     if kind not in ANATOMIES:
         raise UnknownArchitecture(
             f"The anatomy of {kind!r} models is not known. Known: {', '.join(sorted(ANATOMIES))}. "
             "(neuromod_core/models/anatomy.py has one row per architecture)"
         )
     return ANATOMIES[kind]
+
+
+def anatomy(model: PreTrainedModel) -> Anatomy:
+    """Return the anatomy of `model`.
+
+    Raises:
+        UnknownArchitecture: when its `model_type` is not in the table; the message lists those that are.
+    """
+    return known(model.config.model_type)

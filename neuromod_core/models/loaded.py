@@ -17,29 +17,12 @@ from neuromod_core.models.anatomy import Anatomy, anatomy
 from neuromod_core.models.lexis import TOKEN_CLASSES, classify
 
 
-@dataclass(frozen=True)
-class ModelSpec:
-    """A model as a configuration names it.
-
-    source: "embedded" (the package model), "tiny" (random weights, for tests), or "transformers" (hub id or folder).
-    path: what the source needs: an architecture for tiny models, a hub id or a folder for transformers.
-    sha256: expected digest of the safetensors weights; None accepts any and records what was found.
-    dtype: "auto" takes bfloat16 where the processor has matrix units for it, else float32.
-    """
-
-    name: str
-    source: str
-    path: str | None = None
-    revision: str | None = None
-    sha256: str | None = None
-    dtype: str = "auto"
-
-
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
     """A causal language model with its tokenizer and anatomy.
 
     weights_sha256: digest of the weights file (of the state dict for random models).
+    home: the device that states enter and leave on, where the weights lie on several; None where they lie on one.
     """
 
     name: str
@@ -47,6 +30,7 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     weights_sha256: str
     stop_tokens: frozenset[int] = field(default_factory=frozenset)
+    home: torch.device | None = None
 
     @cached_property
     def anatomy(self) -> Anatomy:
@@ -109,8 +93,8 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return torch.device(self.network.device)
+        """Where the weights are; on several devices, where states enter and leave."""
+        return self.home or torch.device(self.network.device)
 
     @property
     def dtype(self) -> torch.dtype:

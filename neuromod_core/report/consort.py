@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from neuromod_core.report.canvas import Plot, bare, drawing, inside, write_png
+from neuromod_core.report.canvas import Plot, bare, inside
 from neuromod_core.report.palette import BAND, INK, MUTED, PACKS, PAPER, RULE, letter
-from neuromod_core.trial.archive import Archive
-from neuromod_core.trial.close import Outcome, judge, tables_of
-from neuromod_core.trial.consort import Flow, Item, checklist, flow
-from neuromod_core.trial.executed import executed, order_table
-from neuromod_core.trial.plan import Registration
+from neuromod_core.trial.consort import Consort, Flow
 
 PAGE, PICTURE = "consort.md", "consort"
 GRID_ROWS = 24  # sequences drawn; a study with more shows these and says so
 LETTER_SIZE = 8.0
 
 
-def picture(found: Flow) -> Plot:
-    """Draw the flow: boxes from vignettes to analysed cells, then sequences (rows) by periods (columns)."""
+def picture(found: Flow, letters: Mapping[str, str] | None = None) -> Plot:
+    """Draw the flow: boxes from vignettes to analysed cells, then sequences (rows) by periods (columns).
+
+    letters: arm -> the letter it has elsewhere; without them they are given by the order of names.
+    """
     rows = min(found.sequences, GRID_ROWS)
     figure = Figure(figsize=(10, 1.9 + 0.3 * rows), layout="constrained")
     top, grid = figure.subplots(2, 1, height_ratios=[1.3, 0.3 * rows + 0.5])
     _boxes(top, found)
-    _grid(grid, found, rows)
+    arms = sorted({visit.arm for visit in found.visits})
+    _grid(grid, found, rows, letters or {arm: letter(place) for place, arm in enumerate(arms)})
     alt = (
         f"Flow of {found.units} units through {found.sequences} sequences of {found.periods} periods: "
         f"{found.total('randomised')} cells randomised, {found.total('run')} run, {found.total('analysed')} analysed."
@@ -53,9 +54,8 @@ def _boxes(axes: Axes, found: Flow) -> None:
             axes.annotate("", (place + 0.03, 0.5), (place - 0.13, 0.5), arrowprops={"arrowstyle": "->", "color": MUTED})
 
 
-def _grid(axes: Axes, found: Flow, rows: int) -> None:
+def _grid(axes: Axes, found: Flow, rows: int, letters: Mapping[str, str]) -> None:
     """Draw one cell per sequence and period: the arm's letter and how many units of how many were analysed."""
-    letters = {arm: letter(place) for place, arm in enumerate(sorted({visit.arm for visit in found.visits}))}
     for visit in found.visits:
         if visit.sequence >= rows:
             continue
@@ -69,16 +69,16 @@ def _grid(axes: Axes, found: Flow, rows: int) -> None:
     axes.set(xlim=(0, found.periods), ylim=(rows, 0), xlabel="period", ylabel=said)
     axes.set_xticks([place + 0.5 for place in range(found.periods)], [str(place + 1) for place in range(found.periods)])
     axes.set_yticks([place + 0.5 for place in range(rows)], [str(place + 1) for place in range(rows)])
-    named = "    ".join(f"{mark} {arm.replace('_', ' ')}" for arm, mark in letters.items())
-    axes.set_title(f"units analysed / randomised      {named}", fontsize=8, color=MUTED)
+    named = ", ".join(f"{mark} {arm.replace('_', ' ')}" for arm, mark in letters.items())
+    axes.set_title(f"units analysed / randomised; {named}", fontsize=8, color=MUTED)
 
 
-def page(items: tuple[Item, ...], found: Flow, order: dict[str, object]) -> str:
+def page(found: Consort) -> str:
     """Return the page as Markdown: checklist, flow by sequence and period, audit of the executed order."""
     lines = ["# Checklist of a randomised crossover", ""]
     lines += ["Filled by machine from the records of this run. Items after Dwan et al. 2019 (BMJ 366:l4378).", ""]
     lines += ["| item | what | stated | where |", "|---|---|---|---|"]
-    lines += [f"| {item.number} | {item.topic} | {_cell(item.stated)} | {item.source} |" for item in items]
+    lines += [f"| {item.number} | {item.topic} | {_cell(item.stated)} | {item.source} |" for item in found.items]
     lines += ["", "## Flow of units", "", f"![Flow of units](figures/{PICTURE}.png)", ""]
     lines += [
         "| sequence | period | arm | randomised | run | analysed | excluded |",
@@ -87,13 +87,13 @@ def page(items: tuple[Item, ...], found: Flow, order: dict[str, object]) -> str:
     lines += [
         f"| {visit.sequence + 1} | {visit.period + 1} | {visit.arm} | {visit.randomised} | {visit.run} "
         f"| {visit.analysed} | {visit.excluded} |"
-        for visit in found.visits
+        for visit in found.flow.visits
     ]
-    lines += ["", "## Order as executed", "", *_order(order)]
+    lines += ["", "## Order as executed", "", *_order(found.order)]
     return "\n".join(lines) + "\n"
 
 
-def _order(order: dict[str, object]) -> list[str]:
+def _order(order: Mapping[str, object]) -> list[str]:
     """Return the cross-tabs of the executed order: per factor and level, the lowest and highest count over arms."""
     departures, audits = order["departures"], order["audits"]
     moved = len(departures) if isinstance(departures, list) else 0
@@ -111,25 +111,8 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def write_consort(archive: Archive, folder: Path, written: int) -> Path:
-    """Write `consort.md` and `figures/consort.png` of a closed study below `folder`; return the page's path.
-
-    written: how many vignettes a unit could have been drawn from.
-    """
-    registration = archive.registration()
-    outcome = judge(archive, registration)
-    found = _flow(archive, registration, outcome, written)
-    order = order_table(registration, executed(archive, registration))
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    with drawing(PICTURE):
-        drawn = picture(found)
-    write_png(drawn, folder / "figures")
+def write_consort(found: Consort, folder: Path) -> Path:
+    """Write `consort.md` into a folder, beside the pictures of the report; return its path."""
     path = folder / PAGE
-    path.write_text(page(checklist(archive, registration, outcome, found), found, order), encoding="utf-8")
+    path.write_text(page(found), encoding="utf-8")
     return path
-
-
-def _flow(archive: Archive, registration: Registration, outcome: Outcome, written: int) -> Flow:
-    cells = tables_of(archive, registration, outcome)["cells"].to_pandas()
-    plan = archive.effective(registration.plan)
-    return flow(plan, outcome.scores, executed(archive, registration), cells, written)

@@ -16,6 +16,9 @@ import pandas as pd
 from neuromod_core.kernel.errors import DataError
 from neuromod_core.report.study import Study
 from neuromod_core.report.wording import number, words
+from neuromod_core.trial.claims import Sensitivity
+from neuromod_core.trial.consort import Consort
+from neuromod_core.trial.harms import Harms
 
 ROLES: Mapping[str, str] = {
     "none": "no intervention, the baseline of every shift",
@@ -35,6 +38,9 @@ STATES: Mapping[str, str] = {
     "not informative": "zero by construction: this comparison cannot show anything",
     "not measurable": "no valid scores to compare",
     "not licensed": "no claim: a gate failed",
+    "within the margin": "unwanted events: the upper limit of the interval lies below the margin",
+    "beyond the margin": "unwanted events: the lower limit of the interval lies above the margin",
+    "inconclusive": "unwanted events: the interval holds the margin, so that more pairs would be needed",
 }
 """States of a verdict and what they mean in words."""
 
@@ -85,6 +91,9 @@ class ReportData:
         side_effects: unit x arm; `neutral_nll` is nats per token on text that has nothing to do with the question.
         generations: story; `entropy` and `logprob` are lists with one number per token, nats.
         order: unit x period; the arm that was executed there.
+        harms: what the panel of side effects saw; None for a study without one.
+        sensitivity: one row per further analysis of a primary hypothesis.
+        consort: what a report of a crossover has to show; None where the records do not say how units were drawn.
         arms: arm; `role` is one of `ROLES`, `effects` names effects with signed doses, `predicted_sign` is -1, 1, null.
 
     Raises:
@@ -105,6 +114,9 @@ class ReportData:
     primary_scale: str
     primary_reading: str
     min_effect: float
+    harms: Harms | None = None
+    sensitivity: tuple[Sensitivity, ...] = ()
+    consort: Consort | None = None
 
     def __post_init__(self) -> None:
         for name, columns in COLUMNS.items():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from neuromod_core.report.data import ReportData
+from neuromod_core.report.safety import sentences
 from neuromod_core.report.shifts import at, nll_shifts
 from neuromod_core.report.verdicts import comparators, primary_contrasts, reported_state, specificity
 from neuromod_core.report.wording import interval, listed, percent, reading_unit, signed
@@ -44,6 +45,7 @@ def findings(data: ReportData) -> list[str]:
         *_silent(data),
         *_largest(data),
         *_cost(data),
+        *sentences(data),
         *_absent(data),
         *_not_run(data),
     ]

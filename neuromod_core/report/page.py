@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from neuromod_core.kernel.errors import ConfigError
-from neuromod_core.report import tables
+from neuromod_core.report import robustness, safety, tables, telemetry
 from neuromod_core.report.canvas import svg
 from neuromod_core.report.canvas import write_png as write_one
 from neuromod_core.report.data import ROLES, STATES, ReportData
@@ -63,8 +63,17 @@ def _context(data: ReportData) -> dict[str, object]:
         "gates": tables.gates(data),
         "primary": tables.primary(data),
         "secondary": tables.secondary(data),
+        "sensitivity": robustness.sensitivity(data),
+        "agreement": robustness.agreement(data),
+        "consort": robustness.consort(data),
+        "leaks": tables.leaks(data),
         "shifts": {reading: tables.shifts(data, reading) for reading in data.study.readings},
         "side_effects": tables.side_effects(data),
+        "margins": safety.margins(data),
+        "measures": safety.measures(data),
+        "halts": safety.halts(data),
+        "absences": safety.absences(data),
+        "telemetry": telemetry.table(data),
         "stops": tables.stops(data) if len(data.generations) else None,
         "validity": tables.validity(data),
         "provenance": tables.provenance(data),

@@ -26,6 +26,7 @@ from neuromod_core.report.wording import (
     signed,
     words,
 )
+from neuromod_core.trial.leakage import Leakage, leakage
 
 PROVENANCE: Mapping[str, str] = {
     "plan_hash": "plan hash",
@@ -159,6 +160,25 @@ def shifts(data: ReportData, reading: str) -> Table:
     rows = [(Cell(arm), *[_shift(at(means, arm, scale)) for scale in scales]) for arm in names]
     caption = f"{reading_name(reading)}: mean shift \u00b1 95 % half-width ({reading_unit(reading)}; n units)"
     return Table(caption, ("arm", *scales), tuple(rows))
+
+
+def leaks(data: ReportData) -> Table | None:
+    """Return how much of every shift by options a content-free sentence explains; None without such a reading."""
+    scales = (data.primary_scale, *data.study.foils)
+    found = leakage(data.scores, data.study.baseline, data.arm_names, scales)
+    rows = [
+        (Cell(row.arm), Cell(row.scale), Cell(reading_name(row.reading)), *_leak(row))
+        for row in found
+        if row.n or row.reading.endswith("raw")
+    ]
+    header = ("arm", "scale", "reading", "shift", "content-free", "what is left", "share explained", "n")
+    caption = "Token bias: how far a sentence without content shifts under the same answer key (POMP points)"
+    return Table(caption, header, tuple(rows)) if rows else None
+
+
+def _leak(row: Leakage) -> list[Cell]:
+    numbers = [signed(value, 1) for value in (row.shift, row.content_free, row.residual)]
+    return [*map(_number, (*numbers, percent(row.share), count(row.n)))]
 
 
 def _shift(mean: Mean) -> Cell:

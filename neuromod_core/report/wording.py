@@ -21,6 +21,9 @@ READINGS: Mapping[str, tuple[str, str]] = {
     "statement_expressed": ("statement contrast, expressed", "nats per pair"),
     "options_raw": ("option scores, raw", "POMP points"),
     "options_expressed": ("option scores, expressed", "POMP points"),
+    "texts_raw": ("whole answers, raw", "POMP points"),
+    "texts_expressed": ("whole answers, expressed", "POMP points"),
+    "sampled_expressed": ("sampled replies", "POMP points"),
 }
 """Reading code -> (name, unit of its scores). POMP: percent of maximum possible."""
 

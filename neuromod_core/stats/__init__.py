@@ -2,7 +2,7 @@
 
 The unit is the context. Responses, items and seeds are averaged within it before they come here.
 
-    differences      paired, sign_flip, max_t, bootstrap_t, rerandomise, dose_trend
+    differences      paired, sign_flip, sign_flips, max_t, bootstrap_t, bootstraps, rerandomise, dose_trend
     sameness         tost, noninferiority, noninferiority_proportions
     size             d_z, g_z, d_av, cliffs_delta, paired_delta, hedges_correction
     yes and no       tango, tango_interval, mcnemar
@@ -18,7 +18,7 @@ The unit is the context. Responses, items and seeds are averaged within it befor
 
 from neuromod_core.kernel.squares import williams
 from neuromod_core.stats.blind import bang, guesses, james
-from neuromod_core.stats.bootstrap import bootstrap_t
+from neuromod_core.stats.bootstrap import bootstrap_t, bootstraps
 from neuromod_core.stats.effectsize import cliffs_delta, d_av, d_z, g_z, paired_delta
 from neuromod_core.stats.factor import OneFactor, omega
 from neuromod_core.stats.guessing import auc
@@ -41,7 +41,7 @@ from neuromod_core.stats.signature import (
     sham_null,
     shape,
 )
-from neuromod_core.stats.signflip import max_t, sign_flip
+from neuromod_core.stats.signflip import max_t, sign_flip, sign_flips
 from neuromod_core.stats.student import hedges_correction, noninferiority, paired, tost
 from neuromod_core.stats.trend import Friedman, dose_trend, friedman, jonckheere, page
 
@@ -68,6 +68,7 @@ __all__ = [
     "benjamini_bogomolov",
     "bogomolov",
     "bootstrap_t",
+    "bootstraps",
     "cliffs_delta",
     "clmm",
     "concordance",
@@ -106,6 +107,7 @@ __all__ = [
     "sham_null",
     "shape",
     "sign_flip",
+    "sign_flips",
     "simulated_power",
     "split_half",
     "tango",

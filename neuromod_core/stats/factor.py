@@ -10,7 +10,7 @@ from scipy.linalg import eigh
 from scipy.optimize import minimize
 
 from neuromod_core.kernel.errors import DataError
-from neuromod_core.stats.reliability import covariance
+from neuromod_core.stats.reliability import covariance, resampled
 from neuromod_core.stats.result import Estimate
 from neuromod_core.stats.sample import FloatArray, grid
 
@@ -31,17 +31,26 @@ class OneFactor(Estimate):
     improper: bool
 
 
-def omega(items: npt.ArrayLike) -> OneFactor:
+def omega(
+    items: npt.ArrayLike,
+    *,
+    level: float = 0.95,
+    resamples: int = 0,
+    generator: np.random.Generator | None = None,
+) -> OneFactor:
     """Return McDonald's omega of (units, items) scores, all keyed in one direction, from a one-factor fit.
 
     Formula:  omega = (sum l_j s_j)^2 / ((sum l_j s_j)^2 + sum u_j s_j^2),  l loadings, u uniqueness and s standard
     deviations. The fit maximises the normal likelihood: with e the eigenvalues of  U^-1/2 R U^-1/2  falling and R the
-    correlations, it minimises  sum over j > 1 of (e_j - log e_j - 1)  over u in [0.005, 1]. No interval.
-    Source: McDonald 1999, Test Theory; Joreskog 1967, Psychometrika 32:443.
+    correlations, it minimises  sum over j > 1 of (e_j - log e_j - 1)  over u in [0.005, 1].
+    resamples: of the units, for a percentile interval, drawn by `generator`; 0: no interval; see `resampled`.
+    Source: McDonald 1999, Test Theory; Joreskog 1967, Psychometrika 32:443; Kelley & Pornprasertmanit 2016,
+    Psychological Methods 21:69 (the interval).
 
     Raises:
         DataError: for fewer than three items, no more units than items, values that are not finite, an item without
             spread, or items of which one is a sum of others.
+        OutOfRange: for resamples without a generator or too few for the level, or a level outside (0, 1).
 
     >>> score = np.random.default_rng(0).normal(size=(60, 1))
     >>> print(omega(score + np.random.default_rng(1).normal(size=(60, 5))))
@@ -64,7 +73,7 @@ def omega(items: npt.ArrayLike) -> OneFactor:
     return OneFactor(
         symbol="omega",
         estimate=common / (common + rest),
-        ci=None,
+        ci=resampled(table, lambda rows: omega(rows).estimate, level, resamples, generator),
         n=n,
         method=f"one factor, maximum likelihood, {k} items",
         loadings=tuple(loadings.tolist()),

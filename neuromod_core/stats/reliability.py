@@ -8,14 +8,15 @@ from __future__ import annotations
 import itertools
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import fdtrc, fdtri
 
-from neuromod_core.kernel.errors import DataError
+from neuromod_core.kernel.errors import DataError, OutOfRange
 from neuromod_core.kernel.register import unknown
 from neuromod_core.stats.arrangements import EXACT, check_draws
 from neuromod_core.stats.result import Estimate, Interval, Named
@@ -24,7 +25,9 @@ from neuromod_core.stats.sample import FloatArray, grid, open_unit
 Form: TypeAlias = Literal["1,1", "2,1", "3,1", "1,k", "2,k", "3,k"]
 
 FORMS: tuple[Form, ...] = ("1,1", "2,1", "3,1", "1,k", "2,k", "3,k")
-_BLOCK = 4096  # splits held at once
+_BLOCK = 4096  # splits made at once
+SOME = 200  # of the halvings, in a bootstrap sample
+ENOUGH = 0.95  # of bootstrap samples must have a value
 
 
 class Item(NamedTuple):
@@ -112,17 +115,25 @@ def alpha(items: npt.ArrayLike, *, level: float = 0.95) -> Estimate:
     return Estimate(symbol="alpha", estimate=value, ci=Interval(low, high, level), n=n, method=f"Cronbach, {k} items")
 
 
-def split_half(items: npt.ArrayLike, *, draws: int = 10_000, generator: np.random.Generator) -> Estimate:
+def split_half(
+    items: npt.ArrayLike,
+    *,
+    draws: int = 10_000,
+    level: float = 0.95,
+    resamples: int = 0,
+    generator: np.random.Generator,
+) -> Estimate:
     """Return the reliability of (units, items) scores from their halves, averaged over the ways to halve them.
 
     Formula:  r the correlation of the sums of two halves (for odd k one has an item more);  2 r / (1 + r),  averaged
-    over all halvings up to 2^16, else over `draws` random ones. No interval.
-    Source: Spearman 1910; Brown 1910, British Journal of Psychology 3:271 and 3:296.
+    over all halvings up to 2^16, else over `draws` random ones.
+    resamples: of the units, for a percentile interval; 0: no interval; see `resampled`.
+    Source: Spearman 1910; Brown 1910, British Journal of Psychology 3:271 and 3:296; Efron 1981 (the interval).
 
     Raises:
         DataError: for fewer than two units or items, values that are not finite, a half without spread, or halves that
             correlate at -1.
-        OutOfRange: for fewer than one draw.
+        OutOfRange: for fewer than one draw, too few resamples for the level, or a level outside (0, 1).
 
     >>> ratings = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
     >>> print(split_half(ratings, generator=np.random.default_rng(0)))
@@ -133,15 +144,52 @@ def split_half(items: npt.ArrayLike, *, draws: int = 10_000, generator: np.rando
     shared = covariance(table)
     count = halvings(table.shape[1])
     splits = _every_half(table.shape[1]) if count <= EXACT else _random_halves(table.shape[1], draws, generator)
-    stepped = np.concatenate([_spearman_brown(shared, half) for half in splits])
+    halves = np.concatenate(list(splits))
+    stepped = _spearman_brown(shared, halves)
+    some = halves[:: -(-len(halves) // SOME)]
     which = f"all {count} halvings" if count <= EXACT else f"{draws} random halvings"
     return Estimate(
         symbol="r_SB",
         estimate=float(stepped.mean()),
-        ci=None,
+        ci=resampled(
+            table, lambda rows: float(_spearman_brown(covariance(rows), some).mean()), level, resamples, generator
+        ),
         n=len(table),
         method=f"split half, Spearman-Brown, {which}",
     )
+
+
+def resampled(
+    table: FloatArray,
+    statistic: Callable[[FloatArray], float],
+    level: float,
+    resamples: int,
+    generator: np.random.Generator | None,
+) -> Interval | None:
+    """Return the percentile interval of a statistic of (units, items) over bootstrap samples of the units.
+
+    None for no resamples, and where more than one sample in twenty has no value. It covers somewhat less than it
+    says with few units.
+
+    Raises:
+        OutOfRange: for resamples without a generator or too few for the level, or a level outside (0, 1).
+    """
+    tail = (1 - open_unit(level, "The confidence level")) / 2
+    if resamples == 0:
+        return None
+    if generator is None or resamples < 1 / tail:
+        raise OutOfRange(
+            f"An interval at level {level:g} needs a generator and at least {math.ceil(1 / tail)} resamples; "
+            f"{resamples} {'without a generator ' if generator is None else ''}given."
+        )
+    found = []
+    for _ in range(resamples):
+        with suppress(DataError):  # a sample of few distinct units may have no value
+            found.append(statistic(table[generator.integers(len(table), size=len(table))]))
+    if len(found) < ENOUGH * resamples:
+        return None
+    low, high = np.quantile(found, [tail, 1 - tail])
+    return Interval(float(low), float(high), level)
 
 
 def item_total(items: npt.ArrayLike) -> tuple[Item, ...]:

@@ -20,7 +20,7 @@ class Interval(NamedTuple):
     level: float
 
     def __str__(self) -> str:
-        return f"{100 * self.level:g}% CI [{_number(self.low)}, {_number(self.high)}]"
+        return f"{100 * self.level:g}% CI [{rounded(self.low)}, {rounded(self.high)}]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +64,8 @@ class Result:
     def _clauses(self) -> list[str]:
         """Return what the sentence says, clause by clause."""
         interval = [str(self.ci)] if self.ci else []
-        statistic = f"t({self.n - 1}) = {_number(self.statistic)}"
-        return [f"M = {_number(self.estimate)}", *interval, statistic, _probability("p", self.pvalue)]
+        statistic = f"t({self.n - 1}) = {rounded(self.statistic)}"
+        return [f"M = {rounded(self.estimate)}", *interval, statistic, probability("p", self.pvalue)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class Estimate:
     method: str
 
     def __str__(self) -> str:
-        clauses = [f"{self.symbol} = {_number(self.estimate)}", *([str(self.ci)] if self.ci else [])]
+        clauses = [f"{self.symbol} = {rounded(self.estimate)}", *([str(self.ci)] if self.ci else [])]
         return f"{', '.join(clauses)} ({self.method}, n = {self.n})"
 
     def as_row(self) -> dict[str, Cell]:
@@ -109,8 +109,8 @@ class Named(Result):
     def _clauses(self) -> list[str]:
         """Return what the sentence says, clause by clause."""
         interval = [str(self.ci)] if self.ci else []
-        statistic = f"{self.label} = {_number(self.statistic)}"
-        return [f"{self.symbol} = {_number(self.estimate)}", *interval, statistic, _probability("p", self.pvalue)]
+        statistic = f"{self.label} = {rounded(self.statistic)}"
+        return [f"{self.symbol} = {rounded(self.estimate)}", *interval, statistic, probability("p", self.pvalue)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,7 @@ class Paired(Result):
         return {**super().as_row(), "g_z": self.g_z}
 
     def _clauses(self) -> list[str]:
-        return [*super()._clauses(), *([] if self.g_z is None else [f"g_z = {_number(self.g_z)}"])]
+        return [*super()._clauses(), *([] if self.g_z is None else [f"g_z = {rounded(self.g_z)}"])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,14 +149,14 @@ class Adjusted(Result):
         return {**super().as_row(), "p_adj": self.p_adj}
 
     def _clauses(self) -> list[str]:
-        return [*super()._clauses(), f"{_probability('adjusted p', self.p_adj)} of {self.family}"]
+        return [*super()._clauses(), f"{probability('adjusted p', self.p_adj)} of {self.family}"]
 
 
-def _number(value: float) -> str:
+def rounded(value: float) -> str:
     """Return two decimals, or two digits for a small value that would vanish."""
     return f"{value:.2f}" if value == 0 or abs(value) >= 0.095 else f"{value:.2g}"
 
 
-def _probability(name: str, value: float) -> str:
+def probability(name: str, value: float) -> str:
     """Return a probability in APA style: three decimals without the leading zero."""
     return f"{name} < .001" if value < 0.001 else f"{name} = {value:.3f}".replace("= 0.", "= .")

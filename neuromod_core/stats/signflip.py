@@ -12,7 +12,7 @@ one matrix product; |r| = 1, a constant difference, needs no special case.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -32,20 +32,17 @@ _CHUNK = 2**22  # numbers held at once: 32 MB
 _TIE = 1e-12  # in r: flips that are equal on paper may differ by rounding; a tie counts against the hypothesis
 
 
+_Count: TypeAlias = Callable[[FloatArray, Iterator[FloatArray]], npt.NDArray[np.int64]]
+
+
 class _Test(NamedTuple):
-    """Per contrast, (contrasts,) each: studentised statistic, unadjusted p and step-down max-T p."""
+    """Per contrast: studentised statistic, (contrasts,), and p, unadjusted and for a family also step-down max-T.
+
+    p: (1 or 2, contrasts).
+    """
 
     statistic: FloatArray
     p: FloatArray
-    p_adj: FloatArray
-
-
-class _Counts(NamedTuple):
-    """How many flips reach the observed r: per contrast, as maximum over the family, and out of how many."""
-
-    single: npt.NDArray[np.int64]
-    joint: npt.NDArray[np.int64]
-    total: int
 
 
 def sign_flip(
@@ -73,15 +70,43 @@ def sign_flip(
     >>> print(sign_flip([1.2, 2.4, 1.3, 1.3, 0.4, 1.0], generator=np.random.default_rng(0)))
     M = 1.27, t(5) = 4.77, p = .031 (sign-flip, mean != 0, all 64 flips, n = 6)
     """
-    data = vector(differences)[:, None]
-    test = _test(data, minimum, alternative, draws, generator)
-    return Result(
-        estimate=float(data.mean()),
-        ci=None,
-        statistic=float(test.statistic[0]),
-        pvalue=float(test.p[0]),
-        n=len(data),
-        method=f"sign-flip, {_described(minimum, alternative, draws, len(data))}",
+    return _results(vector(differences)[:, None], minimum, alternative, draws, generator)[0]
+
+
+def sign_flips(
+    differences: npt.ArrayLike,
+    *,
+    minimum: float = 0.0,
+    alternative: Alternative = "two-sided",
+    draws: int = 100_000,
+    generator: np.random.Generator,
+) -> tuple[Result, ...]:
+    """Return `sign_flip` of each column of (units, contrasts) differences; one set of flips serves all of them.
+
+    Source: as `sign_flip`.
+
+    Raises:
+        DataError: for fewer than two units, no contrasts, or a value that is not finite.
+        OutOfRange: for a negative minimum, or fewer than one draw.
+        UnknownName: for another alternative.
+
+    >>> columns = [[1.2, 0.3], [2.4, -0.2], [1.3, 0.5], [1.3, -0.1], [0.4, 0.0], [1.0, -0.6]]
+    >>> [test.pvalue for test in sign_flips(columns, generator=np.random.default_rng(0))]
+    [0.03125, 1.0]
+    """
+    return _results(matrix(differences), minimum, alternative, draws, generator)
+
+
+def _results(
+    data: FloatArray, minimum: float, alternative: Alternative, draws: int, generator: np.random.Generator
+) -> tuple[Result, ...]:
+    """Return one result per column of (units, contrasts) differences."""
+    test = _test(data, minimum, alternative, draws, generator, _single)
+    method = f"sign-flip, {_described(minimum, alternative, draws, len(data))}"
+    columns = zip(data.mean(axis=0).tolist(), test.statistic.tolist(), test.p[0].tolist(), strict=True)
+    return tuple(
+        Result(estimate=mean, ci=None, statistic=statistic, pvalue=p, n=len(data), method=method)
+        for mean, statistic, p in columns
     )
 
 
@@ -113,7 +138,7 @@ def max_t(
     [(0.03125, 0.03125), (1.0, 1.0)]
     """
     data = matrix(differences)
-    test = _test(data, minimum, alternative, draws, generator)
+    test = _test(data, minimum, alternative, draws, generator, _single_and_joint)
     method = f"step-down max-T sign-flip, {_described(minimum, alternative, draws, len(data))}"
     return tuple(
         Adjusted(
@@ -126,7 +151,7 @@ def max_t(
             p_adj=float(p_adj),
             family=data.shape[1],
         )
-        for mean, statistic, p, p_adj in zip(data.mean(axis=0), *test, strict=True)
+        for mean, statistic, p, p_adj in zip(data.mean(axis=0), test.statistic, *test.p, strict=True)
     )
 
 
@@ -140,11 +165,17 @@ def flip_pvalues(
         OutOfRange: for a negative minimum, or fewer than one draw.
         UnknownName: for another alternative.
     """
-    return _test(matrix(differences), minimum, alternative, draws, generator).p
+    p: FloatArray = _test(matrix(differences), minimum, alternative, draws, generator, _single).p[0]
+    return p
 
 
 def _test(
-    data: FloatArray, minimum: float, alternative: Alternative, draws: int, generator: np.random.Generator
+    data: FloatArray,
+    minimum: float,
+    alternative: Alternative,
+    draws: int,
+    generator: np.random.Generator,
+    count: _Count,
 ) -> _Test:
     """Return the tests of (units, contrasts) differences."""
     if not (0 <= minimum < math.inf and draws >= 1):
@@ -153,14 +184,14 @@ def _test(
         )
     match alternative:
         case "greater":
-            return _flip(_beyond(data, minimum), np.positive, draws, generator)
+            return _flip(_beyond(data, minimum), np.positive, draws, generator, count)
         case "less":
-            test = _flip(_beyond(-data, minimum), np.positive, draws, generator)
+            test = _flip(_beyond(-data, minimum), np.positive, draws, generator, count)
             return test._replace(statistic=-test.statistic)
         case "two-sided" if minimum == 0:
-            return _flip(data, np.abs, draws, generator)
+            return _flip(data, np.abs, draws, generator, count)
         case "two-sided":
-            return _either(*(_test(data, minimum, side, draws, generator) for side in _SIDES))
+            return _either(*(_test(data, minimum, side, draws, generator, count) for side in _SIDES))
         case _:
             raise unknown("alternative", alternative, [*_SIDES, "two-sided"])
 
@@ -168,9 +199,8 @@ def _test(
 def _either(greater: _Test, less: _Test) -> _Test:
     """Return the two-sided test that two one-sided ones make: each may spend half of the error."""
     return _Test(
-        statistic=np.where(greater.p <= less.p, greater.statistic, less.statistic),
+        statistic=np.where(greater.p[0] <= less.p[0], greater.statistic, less.statistic),
         p=np.minimum(2 * np.minimum(greater.p, less.p), 1.0),
-        p_adj=np.minimum(2 * np.minimum(greater.p_adj, less.p_adj), 1.0),
     )
 
 
@@ -180,16 +210,19 @@ def _beyond(data: FloatArray, minimum: float) -> FloatArray:
     return np.where(np.abs(excess) <= ROUNDING * np.maximum(np.abs(data), minimum), 0.0, excess)
 
 
-def _flip(excess: FloatArray, fold: np.ufunc, draws: int, generator: np.random.Generator) -> _Test:
+def _flip(excess: FloatArray, fold: np.ufunc, draws: int, generator: np.random.Generator, count: _Count) -> _Test:
     """Return the test that (units, contrasts) numbers are centred at zero; `fold` is np.abs when either tail counts."""
     terms = _terms(excess)
     observed = fold(terms.sum(axis=0))
     order = np.argsort(-observed, kind="stable")
-    counts = _count(terms[:, order], observed[order], fold, draws, generator)
-    p, p_adj = np.empty_like(observed), np.empty_like(observed)
-    p[order] = counts.single / counts.total
-    p_adj[order] = np.maximum.accumulate(counts.joint / counts.total)
-    return _Test(_statistics(terms), p, p_adj)
+    exact = len(terms) <= EXACT_UNITS
+    total, own = (2 ** len(terms), 0) if exact else (draws, 1)  # all flips hold the observed one; random draws do not
+    counts = count(observed[order] - _TIE, _flipped(terms[:, order], fold, total, generator))
+    shares = (counts + own) / (total + own)
+    shares[1:] = np.maximum.accumulate(shares[1:], axis=1)
+    p = np.empty_like(shares)
+    p[:, order] = shares
+    return _Test(_statistics(terms), p)
 
 
 def _terms(excess: FloatArray) -> FloatArray:
@@ -210,25 +243,33 @@ def _statistics(terms: FloatArray) -> FloatArray:
     return statistics
 
 
-def _count(
-    terms: FloatArray, observed: FloatArray, fold: np.ufunc, draws: int, generator: np.random.Generator
-) -> _Counts:
-    """Count the flips that reach `observed`, whose contrasts are sorted downwards."""
+def _flipped(terms: FloatArray, fold: np.ufunc, total: int, generator: np.random.Generator) -> Iterator[FloatArray]:
+    """Yield the folded r of all 2^n flips, or of `total` random ones: (flips, contrasts), a bounded number at once."""
     units, contrasts = terms.shape
-    exact = units <= EXACT_UNITS
-    total = 2**units if exact else draws
-    threshold = observed - _TIE
-    single = np.zeros(contrasts, dtype=np.int64)
-    joint = np.zeros(contrasts, dtype=np.int64)
     for start, stop in _spans(total, max(_CHUNK // (units + 2 * contrasts), 1)):
+        exact = units <= EXACT_UNITS
         codes = _enumerated(start, stop) if exact else _random(stop - start, units, generator)
         flipped = _signs(codes, units) @ terms
         fold(flipped, out=flipped)
-        single += np.count_nonzero(flipped >= threshold, axis=0)
+        yield flipped
+
+
+def _single(threshold: FloatArray, flips: Iterator[FloatArray]) -> npt.NDArray[np.int64]:
+    """Count the flips in which each contrast reaches its threshold: (1, contrasts)."""
+    counts = np.zeros((1, threshold.size), dtype=np.int64)
+    for flipped in flips:
+        counts += np.count_nonzero(flipped >= threshold, axis=0)
+    return counts
+
+
+def _single_and_joint(threshold: FloatArray, flips: Iterator[FloatArray]) -> npt.NDArray[np.int64]:
+    """Count them, and those in which any contrast from there on does, thresholds falling: (2, contrasts)."""
+    counts = np.zeros((2, threshold.size), dtype=np.int64)
+    for flipped in flips:
+        counts[0] += np.count_nonzero(flipped >= threshold, axis=0)
         np.maximum.accumulate(flipped[:, ::-1], axis=1, out=flipped[:, ::-1])
-        joint += np.count_nonzero(flipped >= threshold, axis=0)
-    own = 0 if exact else 1  # the enumeration holds the observed signs; random draws have them added
-    return _Counts(single + own, joint + own, total + own)
+        counts[1] += np.count_nonzero(flipped >= threshold, axis=0)
+    return counts
 
 
 def _spans(total: int, size: int) -> Iterator[tuple[int, int]]:

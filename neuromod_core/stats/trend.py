@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -104,18 +105,9 @@ def page(
         total: FloatArray = (tables @ weights).sum(axis=-1)
         return total
 
-    observed = float(trend(ranks))
-    null = within_rows(ranks, trend, draws, generator)
-    return Named(
-        symbol="rho",
-        estimate=12 * observed / (n * k * (k**2 - 1)),
-        ci=None,
-        label="L",
-        statistic=observed + n * k * (k + 1) ** 2 / 4,
-        pvalue=null.p(observed, alternative),
-        n=n,
-        method=f"Page's trend, {alternative}, {null}",
-    )
+    most = n * k * (k**2 - 1) / 12
+    found = _rising(ranks, trend, most, ("rho", "L", "Page"), alternative, draws, generator)
+    return replace(found, statistic=found.statistic + n * k * (k + 1) ** 2 / 4)
 
 
 def jonckheere(
@@ -149,18 +141,9 @@ def jonckheere(
         signs = (np.sign(tables[..., b] - tables[..., a]).sum(axis=-1) for a, b in pairs)
         return np.asarray(sum(signs), dtype=np.float64)
 
-    observed = float(rise(ranks))
-    null = within_rows(ranks, rise, draws, generator)
-    return Named(
-        symbol="tau",
-        estimate=observed / (n * len(pairs)),
-        ci=None,
-        label="J",
-        statistic=(observed + n * len(pairs)) / 2,
-        pvalue=null.p(observed, alternative),
-        n=n,
-        method=f"Jonckheere's trend, {alternative}, {null}",
-    )
+    most = n * len(pairs)
+    found = _rising(ranks, rise, most, ("tau", "J", "Jonckheere"), alternative, draws, generator)
+    return replace(found, statistic=(found.statistic + most) / 2)
 
 
 def dose_trend(
@@ -197,6 +180,34 @@ def dose_trend(
     slopes = table @ away / np.square(away).sum()
     test = sign_flip(slopes, minimum=minimum, alternative=alternative, draws=draws, generator=generator)
     return replace(test, method=f"linear trend over {dose.size} doses, {test.method}")
+
+
+def _rising(
+    ranks: FloatArray,
+    statistic: Callable[[FloatArray], FloatArray],
+    most: float,
+    names: tuple[str, str, str],
+    alternative: Alternative,
+    draws: int,
+    generator: np.random.Generator,
+) -> Named:
+    """Return the permutation test that a statistic, centred at zero and at most `most`, is larger than by chance.
+
+    names: of the estimate, which is the statistic as a share of `most`, of the statistic, and of the test.
+    """
+    observed = float(statistic(ranks))
+    null = within_rows(ranks, statistic, draws, generator)
+    symbol, label, test = names
+    return Named(
+        symbol=symbol,
+        estimate=observed / most,
+        ci=None,
+        label=label,
+        statistic=observed,
+        pvalue=null.p(observed, alternative),
+        n=len(ranks),
+        method=f"{test}'s trend, {alternative}, {null}",
+    )
 
 
 def _ranks(scores: npt.ArrayLike) -> FloatArray:

@@ -15,8 +15,9 @@ import pyarrow as pa
 
 from neuromod_core.kernel.errors import IntegrityError, NonDeterminism
 from neuromod_core.kernel.types import Json, canonical
-from neuromod_core.store.files import File, checked, disagreement, fetched, packed, parse_files, write_once
+from neuromod_core.store.files import File, check_held, checked, disagreement, fetched, packed, parse_files, write_once
 from neuromod_core.store.protocol import Store
+from neuromod_core.store.staging import staged
 from neuromod_core.store.tables import SORT_KEYS, ordered, schema_of
 
 _FOLDER, _SUFFIX = "commits/", ".json"
@@ -41,14 +42,23 @@ def commit(store: Store, shard_id: str, *, tables: Mapping[str, pa.Table], prove
     files = packed(tables)
     named = {data_key(file): data for file, data in files.values()}
     marker = Marker(shard_id, {name: file for name, (file, _) in files.items()}, provenance)
-    before = store.holds(_key(shard_id))
-    older = [key for key, data in named.items() if before or not write_once(store, key, data=data)]
-    won = not before and store.put_new(_key(shard_id), canonical(marker))
+    won, older = (False, list(named)) if store.holds(_key(shard_id)) else _publish(store, marker, named=named)
     believed = marker if won else _agreed(store, marker)
     for key in older:
         if not store.holds(key):  # an orphan swept away before the marker named it, or a file lost since
             write_once(store, key, data=named[key])
     return believed
+
+
+def _publish(store: Store, marker: Marker, *, named: Mapping[str, bytes]) -> tuple[bool, list[str]]:
+    """Write files and then their marker; return whether this call made the marker, and the files that were there."""
+    key = _key(marker.shard_id)
+    with staged(store, {**named, key: canonical(marker)}) as put:
+        new = put(*named)
+        older = [name for name in named if name not in new]
+        for name in older:
+            check_held(store, name, data=named[name])
+        return key in put(key), older
 
 
 def commits(store: Store) -> Mapping[str, Marker]:

@@ -43,9 +43,14 @@ def write_once(store: Store, key: str, *, data: bytes) -> bool:
     """
     if store.put_new(key, data):
         return True
+    check_held(store, key, data=data)
+    return False
+
+
+def check_held(store: Store, key: str, *, data: bytes) -> None:
+    """Raise IntegrityError unless the store holds `data` under `key`."""
     if (held := digest(store.get(key))) != digest(data):
         raise IntegrityError(f"File {key!r} has the SHA-256 {held}; {digest(data)} was to be written. (store {store})")
-    return False
 
 
 def fetched(store: Store, keys: Sequence[str]) -> list[bytes]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from neuromod_core.store.protocol import Entry, check_key, check_prefix, is_key, missing, refusal
+from neuromod_core.store.protocol import Entry, Put, check_key, check_prefix, is_key, missing, refusal
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,9 @@ class LocalStore:
 
     A write is: hidden file in the same folder, fsync, link to the final name (which fails if present, where a rename
     would overwrite), fsync of the folder. Needs a file system with hard links.
+
+    Writes that belong together wait for the disk together: the hidden files of all of them at once, then each folder
+    once (see `staged`).
     """
 
     root: Path
@@ -35,12 +42,36 @@ class LocalStore:
 
     def put_new(self, key: str, data: bytes) -> bool:
         """Write `data` under `key` durably; False if the key exists."""
-        final = self._path(key)
         with self._refusing("write", key):
-            if final.exists():
+            if self._path(key).exists():
                 return False
-            _make_folder(final.parent)
-            return _publish(final, data)
+        with self.staged({key: data}) as put:
+            return key in put(key)
+
+    @contextmanager
+    def staged(self, items: Mapping[str, bytes]) -> Iterator[Put]:
+        """Make `items` durable under hidden names, and yield the function that gives some of them their own names.
+
+        Nothing is visible before, and what was not put is gone after the `with`.
+        """
+        # The operating system's randomness: two hosts that share the folder must not choose one name.
+        token = secrets.token_hex(8)
+        hidden = {key: (path := self._path(key)).with_name(f".{path.name}.{token}") for key in items}
+
+        def put(*keys: str) -> frozenset[str]:
+            new = frozenset(key for key in keys if self._link(hidden[key], key))
+            for folder in sorted({hidden[key].parent for key in keys}):  # of older ones too: who made them may be dead
+                with self._refusing("write", keys[0]):
+                    _sync(folder)
+            return new
+
+        try:
+            _each(self._write, [(key, hidden[key], data) for key, data in items.items()])
+            yield put
+        finally:
+            for key, path in hidden.items():
+                with self._refusing("write", key):
+                    path.unlink(missing_ok=True)
 
     def keys(self, prefix: str) -> tuple[str, ...]:
         """Return the keys that begin with `prefix`, sorted."""
@@ -68,6 +99,25 @@ class LocalStore:
         with self._refusing("remove", key):
             self._path(key).unlink(missing_ok=True)
 
+    def _write(self, item: tuple[str, Path, bytes]) -> None:
+        """Write (key, hidden file, bytes), durably."""
+        key, path, data = item
+        with self._refusing("write", key):
+            _make_folder(path.parent)
+            with path.open("xb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+
+    def _link(self, path: Path, key: str) -> bool:
+        """Give a hidden file its own name; return False if that is taken."""
+        with self._refusing("write", key):
+            try:
+                os.link(path, self._path(key))
+            except FileExistsError:
+                return False
+            return True
+
     def _path(self, key: str) -> Path:
         check_key(key, self)
         return self.root / key
@@ -80,27 +130,13 @@ class LocalStore:
             raise refusal(cause, f"{doing} {key!r} in the store {self}") from cause
 
 
-def _publish(final: Path, data: bytes) -> bool:
-    """Write `data` beside `final`, then link it there; return whether this call made the link."""
-    # The operating system's randomness: two hosts that share the folder must not choose one name.
-    unfinished = final.with_name(f".{final.name}.{secrets.token_hex(8)}")
-    try:
-        with unfinished.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        return _link(unfinished, final)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _link(unfinished: Path, final: Path) -> bool:
-    try:
-        os.link(unfinished, final)
-    except FileExistsError:
-        return False
-    _sync(final.parent)
-    return True
+def _each(act: Callable[[T], None], items: Sequence[T]) -> None:
+    """Do `act` for all items at once: disks wait for several as long as for one."""
+    if len(items) == 1:
+        act(items[0])
+        return
+    with ThreadPoolExecutor(len(items) or 1) as pool:
+        list(pool.map(act, items))
 
 
 def _make_folder(folder: Path) -> None:

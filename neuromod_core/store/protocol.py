@@ -46,6 +46,14 @@ class Store(Protocol):
         ...
 
 
+class Put(Protocol):
+    """Writes some of the keys that were staged, as `put_new` does; see `store.staging`."""
+
+    def __call__(self, *keys: str) -> frozenset[str]:
+        """Write `keys` durably, each unless it exists, and return those that were written."""
+        ...
+
+
 class Entry(NamedTuple):
     """When a key was written, in seconds since 1970 by the clock of the place, and its size in bytes."""
 

@@ -28,6 +28,12 @@ def open_store(uri: str) -> SweptStore:
     return SCHEMES[scheme](rest)
 
 
+def folder_of(uri: str) -> Path | None:
+    """Return the folder that a store is kept in, None for one that is elsewhere; errors are those of `open_store`."""
+    store = open_store(uri)
+    return store.root if isinstance(store, LocalStore) else None
+
+
 def _local(rest: str) -> LocalStore:
     """Return the store of `file:` + `rest`, where rest is `/path`, `///path` or `//localhost/path` (RFC 8089)."""
     path = re.fullmatch(r"(?://(?:localhost)?)?(/(?!/).*)", rest)

@@ -33,7 +33,7 @@ class Kept:
 
 
 def selftest(uri: str, token: str) -> tuple[Kept, ...]:
-    """Try every promise at the store `uri` with keys that begin with `doctor/<token>`, and remove them.
+    """Try every promise at the store `uri` with keys that begin with `doctor-<token>`, and remove them.
 
     `token` is a name no other self-test uses at the same time.
 
@@ -60,7 +60,7 @@ def refuse_overwriting(uri: str, token: str) -> None:
 @contextmanager
 def _probing(uri: str, token: str) -> Iterator[tuple[SweptStore, str]]:
     """Yield a store and the beginning of the keys to probe it with, and remove these keys."""
-    store, stem = open_store(uri), f"doctor/{token}"
+    store, stem = open_store(uri), f"doctor-{token}"
     try:
         yield store, stem
     finally:

@@ -37,7 +37,8 @@ SCHEMAS: Mapping[str, pa.Schema] = {
         [
             *_given(_TEXT, "cell_code", "unit_id", "vignette"),
             *_given(_COUNT, "paraphrase"),
-            *_given(_TEXT, "option_order"),
+            *_given(_TEXT, "option_order", "labels"),
+            *_given(_COUNT, "item_wording"),
             *_given(_COUNT, "sequence", "period", "slot", "shard"),
             *_given(_TEXT, "battery"),
         ]
@@ -49,6 +50,8 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             *_maybe(_COUNT, "keyed_tokens", "antonym_tokens"),
             *_maybe(_REALS, "options_raw", "options_expressed"),
             *_maybe(_REAL, "option_mass"),
+            *_maybe(_COUNT, "option"),
+            *_maybe(_TEXT, "answer"),
             *_given(_FLAG, "valid"),
             *_maybe(_TEXT, "reason"),
             *_given(_FLAG, "unvalidated"),
@@ -62,6 +65,27 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             *_given(_TEXT, "text", "stop_reason"),
             *_maybe(_SINGLES, "entropy", "logprob"),
             *_maybe(_REAL, "distinct_2", "repeated_4gram_share"),
+            *_given(_FLAG, "unvalidated"),
+        ]
+    ),
+    "panel": pa.schema(
+        [
+            *_given(_TEXT, "cell_code", "instrument", "item", "reading"),
+            *_maybe(_COUNT, "level"),
+            *_maybe(_REAL, "value", "chance"),
+            *_maybe(_FLAG, "event"),
+            *_maybe(_REALS, "loglik", "loglik_expressed"),
+            *_maybe(_TEXT, "text", "reason"),
+            *_given(_FLAG, "unvalidated"),
+        ]
+    ),
+    "telemetry": pa.schema(
+        [
+            *_given(_TEXT, "cell_code", "prompt"),
+            *_given(_COUNT, "sample"),
+            *_maybe(_SINGLES, "entropy", "surprisal", "kl", "repeated", "attention_entropy"),
+            *_maybe(_REALS, "attention_mass", "spectral_power"),
+            *_maybe(_TEXT, "reason"),
             *_given(_FLAG, "unvalidated"),
         ]
     ),
@@ -86,6 +110,14 @@ SCHEMAS: Mapping[str, pa.Schema] = {
             *_maybe(_TEXT, "note"),
         ]
     ),
+    "leakage": pa.schema(
+        [
+            *_given(_TEXT, "arm", "scale", "reading"),
+            *_maybe(_REAL, "shift", "content_free", "residual", "share"),
+            *_given(_COUNT, "n"),
+            *_maybe(_TEXT, "reason"),
+        ]
+    ),
     "gates": pa.schema(_given(_TEXT, "code", "title", "state", "evidence")),
 }
 
@@ -93,8 +125,11 @@ SORT_KEYS: Mapping[str, tuple[str, ...]] = {
     "cells": ("cell_code",),
     "responses": ("cell_code", "instrument", "item", "reading"),
     "generations": ("cell_code", "prompt", "sample"),
+    "panel": ("cell_code", "instrument", "item", "reading"),
+    "telemetry": ("cell_code", "prompt", "sample"),
     "scores": ("unit_id", "arm", "member", "scale", "reading"),
     "verdicts": ("family", "hypothesis", "arm", "scale", "reading", "comparator"),
+    "leakage": ("arm", "scale", "reading"),
     "gates": ("code",),
 }
 """The columns that order a table's rows; together they name one row."""

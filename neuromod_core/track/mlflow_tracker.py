@@ -21,7 +21,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from neuromod_core.kernel.errors import StorageUnavailable
 from neuromod_core.track.protocol import ArmRecord, StudyRecord
 
-REGISTRATION, ARM, _PARENT = "neuromod.registration", "neuromod.arm", "mlflow.parentRunId"
+REGISTRATION, ARM = "neuromod.registration", "neuromod.arm"
+_PARENT, _NOTE = "mlflow.parentRunId", "mlflow.note.content"
 
 # MLflow takes at most 100 params, 100 tags and 1000 entries of all kinds in one call, and 50000 runs in one answer.
 _METRICS, _PARAMS, _TAGS, _RUNS = 800, 100, 100, 50_000
@@ -62,8 +63,8 @@ def _experiment(client: MlflowClient, name: str, *, folder: Path | None) -> str:
 
 def _record(client: MlflowClient, study: StudyRecord, *, experiment: str) -> str:
     known = _known(client, study.registration, experiment=experiment)
-    tags = {REGISTRATION: study.registration}
-    parent = known[None] if None in known else client.create_run(experiment, tags=tags, run_name=study.name)
+    tags, title = {REGISTRATION: study.registration}, study.title or study.name
+    parent = known[None] if None in known else client.create_run(experiment, tags=tags, run_name=title)
     for arm in study.arms:
         nested = {**tags, ARM: arm.name, _PARENT: parent.info.run_id}
         child = known[arm.name] if arm.name in known else client.create_run(experiment, tags=nested, run_name=arm.name)
@@ -82,12 +83,14 @@ def _known(client: MlflowClient, registration: str, *, experiment: str) -> dict[
 def _fill(client: MlflowClient, run: Run, *, record: StudyRecord | ArmRecord) -> None:
     """Give `run` what the record holds, and end it."""
     params = [Param(name, str(value)) for name, value in record.params.items()]
-    tags = [RunTag(name, value) for name, value in record.tags.items()]
+    told = {_NOTE: record.description} if isinstance(record, StudyRecord) and record.description else {}
+    tags = [RunTag(name, value) for name, value in {**record.tags, **told}.items()]
     for part in _batches(_news(client, run, record=record), params, tags):
         client.log_batch(run.info.run_id, *part)
     for path in record.artifacts:
         client.log_artifact(run.info.run_id, str(path))
-    if run.info.status != "FINISHED":
+    finished = isinstance(record, ArmRecord) or record.finished
+    if finished and run.info.status != "FINISHED":
         client.set_terminated(run.info.run_id)
 
 

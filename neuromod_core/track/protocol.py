@@ -29,10 +29,17 @@ class ArmRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRecord:
-    """A study and its arms; `registration` (the registration's hash) tells two runs of one study apart."""
+    """A study and its arms; `registration` (the registration's hash) tells two runs of one study apart.
+
+    title: what its run is called in lists, the study's name where there is none.  description: shown above its numbers.
+    finished: whether no more is to come.
+    """
 
     name: str
     registration: str
+    title: str | None = None
+    description: str = ""
+    finished: bool = True
     params: Mapping[str, Scalar] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)

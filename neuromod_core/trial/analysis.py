@@ -5,35 +5,42 @@ against the sham ensemble (P1, raw reading) and against the entropy-matched temp
 minimum-effect sign flips in the predicted direction, step-down max-T over the arms of a comparator. An arm succeeds
 when it passes both (intersection-union) and its target scale itself moves as predicted. Secondary: F2 side effects, F3
 scale shifts, F4 specificity of all other arms on the primary scale, each adjusted by Benjamini and Hochberg.
+
+One set of sign flips and one of resamples serve all hypotheses of a family that have the same units: each p-value and
+each interval is what it would be alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from neuromod_core.kernel.errors import DataError
 from neuromod_core.kernel.rng import rng
 from neuromod_core.stats import (
-    Interval,
+    Adjusted,
+    Result,
     adjust,
-    bootstrap_t,
+    bootstraps,
     constant_by_construction,
     intersection_union,
     max_t,
     paired,
-    sign_flip,
+    sign_flips,
 )
+from neuromod_core.stats.sample import constant
+from neuromod_core.trial.hypotheses import COMPARED, Claim, claims_of, comparators, reading_of
 from neuromod_core.trial.plan import Arm, Plan
-from neuromod_core.trial.scoring import specificity
+from neuromod_core.trial.wide import Array, Mask, Wide, wide
 
-Array = NDArray[np.float64]
 PRIMARY, DECISIONS, SIDE_EFFECTS, SHIFTS, CONTRASTS = "F1", "F1 decisions", "F2", "F3", "F4"
 EVERY = "every placebo"
+KEYS = ["unit_id", "arm", "member", "scale", "reading"]
+Test = Callable[[Array, np.random.Generator], Sequence[Result]]  # (units, hypotheses) to one result each
 
 
 @dataclass(frozen=True)
@@ -64,44 +71,62 @@ class Verdict:
         return asdict(self)
 
 
-def reading_of(plan: Plan, kind: str) -> str:
-    """Return the primary reading of a kind, "raw" or "expressed"; a plan without one falls to statements, claimless."""
-    return f"{plan.primary_reading or 'statement'}_{kind}"
+class Tables(NamedTuple):
+    """The scores of the primary reading, raw and expressed."""
+
+    raw: Wide
+    expressed: Wide
+
+    def form(self, kind: str) -> Wide:
+        """Return the "raw" or the "expressed" table."""
+        return self.raw if kind == "raw" else self.expressed
 
 
-def _received(rows: pd.DataFrame, units: Sequence[str], *arms: str) -> NDArray[np.bool_]:
-    """Return which units received all of these arms, (units,): every one, unless arms are divided into sets."""
-    given = {str(arm): set(part) for arm, part in rows.groupby("arm")["unit_id"]}
-    return np.array([all(unit in given.get(arm, ()) for arm in arms) for unit in units], dtype=bool)
+def tables(plan: Plan, scores: pd.DataFrame) -> Tables:
+    """Return the scores that a plan's analysis reads."""
+    return Tables(wide(scores, reading_of(plan, "raw")), wide(scores, reading_of(plan, "expressed")))
 
 
-def _column(contrast: pd.DataFrame, arm: str, members: Sequence[str]) -> Array:
-    """Return the contrast per unit (units,), averaged over the members a unit received."""
-    wanted = [(arm, member) for member in members if (arm, member) in contrast.columns]
-    if not wanted:
-        return np.full(len(contrast), np.nan)
-    return contrast[wanted].mean(axis=1).to_numpy(dtype=np.float64)
+# ----------------------------------------------------------------------------------------------------------- hypotheses
 
 
-def _estimated(verdict: Verdict, differences: Array, plan: Plan) -> Verdict:
-    """Return the verdict with estimate, bootstrap-t interval and g_z of within-unit differences."""
-    generator = rng(plan.seed, "bootstrap", verdict.hypothesis, verdict.comparator, verdict.scale)
-    try:
-        interval: Interval | None = bootstrap_t(differences, draws=plan.resamples, generator=generator).ci
-    except DataError as error:
-        interval, verdict = None, replace(verdict, note=str(error))
-    return replace(
-        verdict,
-        estimate=float(differences.mean()),
-        ci_low=interval.low if interval else None,
-        ci_high=interval.high if interval else None,
-        g_z=paired(differences).g_z,
-        n=len(differences),
-    )
+@dataclass(frozen=True, eq=False)
+class _Planned:
+    """A hypothesis before its test: differences of the units that received both arms, (units,).
+
+    sign: the direction of a one-sided test.
+    """
+
+    verdict: Verdict
+    units: tuple[str, ...]
+    differences: Array
+    sign: float = 1.0
 
 
-def _measured(verdict: Verdict, differences: Array, plan: Plan) -> tuple[Verdict, bool]:
+def _planned(verdict: Verdict, units: Sequence[str], both: Mask, differences: Array) -> _Planned:
+    return _Planned(verdict, tuple(np.array(units)[both].tolist()), differences[both])
+
+
+def _specific(family: str, claim: Claim, scores: Tables) -> _Planned:
+    """Return the specificity contrast of a claim."""
+    table, arm, placebo = scores.form(claim.form), claim.arm, claim.placebo
+    contrast = table.specificity(claim.scale, claim.foils)
+    differences = table.mean(contrast, arm.name, arm.members) - table.mean(contrast, placebo.name, claim.members)
+    verdict = Verdict(family, claim.name, arm.name, claim.scale, claim.reading, placebo.name)
+    return _planned(verdict, table.units, table.both(arm.name, placebo.name), differences)
+
+
+# ---------------------------------------------------------------------------------------------------------------- tests
+
+
+def stream(plan: Plan, what: str, *family: str) -> np.random.Generator:
+    """Return the random stream of the "flips" or the "bootstrap" of a family, whose name may have several parts."""
+    return rng(plan.seed, what, *family)
+
+
+def _begun(item: _Planned) -> tuple[Verdict, bool]:
     """Return the verdict as far as it goes without a test, and whether there is anything to test."""
+    verdict, differences = item.verdict, item.differences
     missing = int(np.isnan(differences).sum())
     if missing:
         return replace(verdict, note=f"{missing} of {len(differences)} units have no valid score"), False
@@ -109,94 +134,84 @@ def _measured(verdict: Verdict, differences: Array, plan: Plan) -> tuple[Verdict
         note = "every difference is exactly zero: nothing in this comparison could differ"
         zero = replace(verdict, estimate=0.0, n=len(differences), informative=False, state="not informative", note=note)
         return zero, False
-    return _estimated(verdict, differences, plan), True
+    return replace(verdict, estimate=float(differences.mean()), n=len(differences)), True
 
 
-@dataclass(frozen=True, eq=False)
-class _Contrast:
-    """One primary hypothesis against one comparator."""
+def _tested(plan: Plan, planned: Sequence[_Planned], names: Sequence[str], test: Test) -> tuple[list[Verdict], int]:
+    """Return the verdicts with estimate, interval, g_z and test, and how many sets of units there are.
 
-    arm: Arm
-    verdict: Verdict
-    units: tuple[str, ...]
-    differences: Array
-
-
-def _comparators(plan: Plan) -> Iterator[tuple[str, str]]:
-    """Yield the comparators the study has, with the reading each is compared in."""
-    for role, kind in (("P1", "raw"), ("P2", "expressed")):
-        if plan.arm(role) is not None:
-            yield role, reading_of(plan, kind)
-
-
-def _contrasts(plan: Plan, scores: pd.DataFrame, role: str, reading: str) -> list[_Contrast]:
-    placebo, found = plan.arm(role), []
-    for arm in plan.arms:
-        if placebo is None or arm.target_scale is None or arm.predicted_sign is None:
-            continue
-        table = specificity(scores, plan, arm.target_scale, reading)
-        members = [arm.name] if role == "P2" else placebo.members
-        differences = _column(table, arm.name, arm.members) - _column(table, placebo.name, members)
-        way = "up" if arm.predicted_sign > 0 else "down"
-        name = f"{arm.name} moves {arm.target_scale} {way}"
-        verdict = Verdict(PRIMARY, name, arm.name, arm.target_scale, reading, placebo.name)
-        both = _received(scores, list(table.index), arm.name, placebo.name)
-        found.append(_Contrast(arm, verdict, tuple(table.index[both]), differences[both]))
-    return found
+    Hypotheses on the same units are one set. All sets have the same random stream.
+    """
+    begun = [_begun(item) for item in planned]
+    verdicts = [verdict for verdict, _ in begun]
+    sets: dict[tuple[str, ...], list[int]] = {}
+    for at, (_, ready) in enumerate(begun):
+        if ready:
+            sets.setdefault(planned[at].units, []).append(at)
+    for places in sets.values():
+        differences = np.stack([planned[at].differences for at in places], axis=1)
+        signs = np.array([planned[at].sign for at in places])
+        intervals = bootstraps(differences, draws=plan.resamples, generator=stream(plan, "bootstrap", *names))
+        results = test(signs * differences, stream(plan, "flips", *names))
+        for at, column, interval, result in zip(places, differences.T, intervals, results, strict=True):
+            verdicts[at] = _filled(verdicts[at], column, interval, result)
+    return verdicts, len(sets)
 
 
-def _family(plan: Plan, scores: pd.DataFrame, contrasts: Sequence[_Contrast]) -> list[Verdict]:
+def _filled(verdict: Verdict, differences: Array, interval: Result | DataError, result: Result) -> Verdict:
+    """Return the verdict with what its test and its interval say, or with the reason why it has no interval."""
+    ci, note = (None, str(interval)) if isinstance(interval, DataError) else (interval.ci, None)
+    return replace(
+        verdict,
+        ci_low=ci.low if ci else None,
+        ci_high=ci.high if ci else None,
+        g_z=None if constant(differences) else paired(differences).g_z,
+        statistic=result.statistic if np.isfinite(result.statistic) else None,
+        p=result.pvalue,
+        p_adj=result.p_adj if isinstance(result, Adjusted) else None,
+        method=result.method,
+        note=note,
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- primary
+
+
+def primary(plan: Plan, scores: Tables) -> list[Verdict]:
+    """Return family F1: each predicted arm against each placebo, and against all of them."""
+    families = [_family(plan, scores, placebo) for placebo in comparators(plan)]
+    arms = {arm.name: arm for arm in plan.arms}
+    unions = [_union(arms[parts[0].arm], parts) for parts in zip(*families, strict=True)]
+    return [verdict for family in families for verdict in family] + unions
+
+
+def _family(plan: Plan, scores: Tables, placebo: Arm) -> list[Verdict]:
     """Return the verdicts of all arms against one comparator, adjusted together.
 
     Arms that different units received are adjusted by max-T within each set of units, and by Bonferroni over sets.
     """
-    started = [(item, *_measured(item.verdict, item.differences, plan)) for item in contrasts]
-    sets: dict[tuple[str, ...], list[tuple[_Contrast, Verdict]]] = {}
-    for item, verdict, ready in started:
-        if ready:
-            sets.setdefault(item.units, []).append((item, verdict))
-    done = {item.arm.name: verdict for item, verdict, _ in started}
-    for number, testable in enumerate(sets.values()):
-        signed = np.stack([item.differences * float(item.arm.predicted_sign or 1) for item, _ in testable], axis=1)
-        names = ("max-T", testable[0][1].comparator, *([f"set {number}"] if number else []))
-        generator = rng(plan.seed, *names)
-        tests = max_t(signed, minimum=plan.min_effect, alternative="greater", draws=plan.draws, generator=generator)
-        for (item, verdict), test in zip(testable, tests, strict=True):
-            adjusted = min(1.0, test.p_adj * len(sets))
-            numbers = replace(verdict, statistic=_finite(test.statistic), p=test.pvalue, p_adj=adjusted)
-            done[item.arm.name] = _decision(plan, scores, item.arm, replace(numbers, method=test.method))
-    return [done[item.arm.name] for item in contrasts]
+
+    def test(differences: Array, generator: np.random.Generator) -> Sequence[Result]:
+        return max_t(differences, minimum=plan.min_effect, alternative="greater", draws=plan.draws, generator=generator)
+
+    claims = [claim for claim in claims_of(plan) if claim.placebo == placebo]
+    planned = [replace(_specific(PRIMARY, claim, scores), sign=claim.sign) for claim in claims]
+    tested, sets = _tested(plan, planned, (PRIMARY, placebo.name), test)
+    return [_decision(claim, scores, verdict, sets) for claim, verdict in zip(claims, tested, strict=True)]
 
 
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
-
-
-def _decision(plan: Plan, scores: pd.DataFrame, arm: Arm, verdict: Verdict) -> Verdict:
-    if verdict.p_adj is None or verdict.p_adj >= plan.alpha:
-        return replace(verdict, state="not supported")
-    if _moves_as_predicted(plan, scores, arm):
-        return replace(verdict, state="supported")
+def _decision(claim: Claim, scores: Tables, verdict: Verdict, sets: int) -> Verdict:
+    """Return the verdict with its state, p adjusted for the number of sets too."""
+    if verdict.p_adj is None:
+        return verdict
+    adjusted = replace(verdict, p_adj=min(1.0, verdict.p_adj * sets))
+    if verdict.p_adj * sets >= claim.plan.alpha:
+        return replace(adjusted, state="not supported")
+    shift = _shift(claim.plan, scores.raw, claim.arm, claim.scale).differences
+    if not np.isnan(shift).any() and float(shift.mean()) * claim.sign > 0:
+        return replace(adjusted, state="supported")
     note = "the contrast passes, but the target scale itself does not move as predicted"
-    return replace(verdict, state="not supported", note=note)
-
-
-def _moves_as_predicted(plan: Plan, scores: pd.DataFrame, arm: Arm) -> bool:
-    """Return whether the target scale itself, foils aside, moves in the predicted direction against the baseline."""
-    shift = shift_of(plan, scores, arm, str(arm.target_scale))
-    return not bool(np.isnan(shift).any()) and float(shift.mean()) * float(arm.predicted_sign or 0) > 0
-
-
-def shift_of(plan: Plan, scores: pd.DataFrame, arm: Arm, scale: str) -> Array:
-    """Return the shift of a scale against the baseline, per unit that received the arm, in the raw primary reading."""
-    wide = _wide(plan, scores, scale)
-    shift = _column(wide, arm.name, arm.members) - _column(wide, plan.baseline, [""])
-    return shift[_received(scores, list(wide.index), arm.name, plan.baseline)]
-
-
-def _wide(plan: Plan, scores: pd.DataFrame, scale: str) -> pd.DataFrame:
-    rows = scores[(scores["reading"] == reading_of(plan, "raw")) & (scores["scale"] == scale)]
-    return rows.pivot_table(index="unit_id", columns=["arm", "member"], values="value", dropna=False)
+    return replace(adjusted, state="not supported", note=note)
 
 
 def _union(arm: Arm, parts: Sequence[Verdict]) -> Verdict:
@@ -221,24 +236,16 @@ def _union(arm: Arm, parts: Sequence[Verdict]) -> Verdict:
     )
 
 
-def primary(plan: Plan, scores: pd.DataFrame) -> list[Verdict]:
-    """Return family F1: each predicted arm against each placebo, and against all of them."""
-    families = [_family(plan, scores, _contrasts(plan, scores, role, reading)) for role, reading in _comparators(plan)]
-    arms = {arm.name: arm for arm in plan.arms}
-    unions = [_union(arms[parts[0].arm], parts) for parts in zip(*families, strict=True)]
-    return [verdict for family in families for verdict in family] + unions
+# ------------------------------------------------------------------------------------------------------------ secondary
 
 
-def _secondary(plan: Plan, planned: Sequence[tuple[Verdict, Array]]) -> list[Verdict]:
+def _secondary(plan: Plan, family: str, planned: Sequence[_Planned]) -> list[Verdict]:
     """Return two-sided sign-flip verdicts, adjusted together by Benjamini and Hochberg."""
-    started = [(*_measured(verdict, differences, plan), differences) for verdict, differences in planned]
-    tested = []
-    for verdict, ready, differences in started:
-        if ready:
-            generator = rng(plan.seed, verdict.family, verdict.hypothesis)
-            test = sign_flip(differences, draws=plan.draws, generator=generator)
-            verdict = replace(verdict, statistic=_finite(test.statistic), p=test.pvalue, method=test.method)
-        tested.append(verdict)
+
+    def test(differences: Array, generator: np.random.Generator) -> Sequence[Result]:
+        return sign_flips(differences, draws=plan.draws, generator=generator)
+
+    tested, _ = _tested(plan, planned, (family,), test)
     pvalues = [verdict.p for verdict in tested if verdict.p is not None]
     adjusted = iter(adjust(pvalues, "bh").tolist() if pvalues else ())
     return [_judged(verdict, next(adjusted), plan) if verdict.p is not None else verdict for verdict in tested]
@@ -248,75 +255,78 @@ def _judged(verdict: Verdict, p_adj: float, plan: Plan) -> Verdict:
     return replace(verdict, p_adj=p_adj, state="supported" if p_adj < plan.alpha else "not supported")
 
 
-def scale_shifts(plan: Plan, scores: pd.DataFrame) -> list[Verdict]:
-    """Return family F3: the shift of every scale under every arm against the baseline."""
-    reading = reading_of(plan, "raw")
-    return _secondary(
-        plan,
-        [
-            (
-                Verdict(SHIFTS, f"{arm.name} shifts {scale}", arm.name, scale, reading, plan.baseline),
-                shift_of(plan, scores, arm, scale),
-            )
-            for arm in plan.arms[1:]
-            for scale in plan.scales
-        ],
-    )
-
-
 def side_effects(plan: Plan, neutral: pd.DataFrame) -> list[Verdict]:
     """Return family F2: the change in nats per token on neutral text under every arm against the baseline."""
-    wide = neutral.pivot_table(index="unit_id", columns="arm", values="neutral_nll", dropna=False)
+    rows = neutral.assign(member="", scale="neutral_text", reading="likelihood", value=neutral["neutral_nll"])
+    table = wide(rows.groupby(KEYS)["value"].mean().reset_index(), "likelihood")
     planned = []
     for arm in plan.arms[1:]:
-        verdict = Verdict(
-            SIDE_EFFECTS, f"{arm.name} changes neutral text", arm.name, "neutral_text", "likelihood", plan.baseline
-        )
-        both = _received(neutral, list(wide.index), arm.name, plan.baseline)
-        planned.append((verdict, (wide[arm.name] - wide[plan.baseline]).to_numpy(dtype=np.float64)[both]))
-    return _secondary(plan, planned)
+        name = f"{arm.name} changes neutral text"
+        verdict = Verdict(SIDE_EFFECTS, name, arm.name, "neutral_text", "likelihood", plan.baseline)
+        planned.append(_against_baseline(plan, table, verdict, ("",)))
+    return _secondary(plan, SIDE_EFFECTS, planned)
 
 
-def contrasts(plan: Plan, scores: pd.DataFrame) -> list[Verdict]:
+def scale_shifts(plan: Plan, scores: Tables) -> list[Verdict]:
+    """Return family F3: the shift of every scale under every arm against the baseline."""
+    planned = [_shift(plan, scores.raw, arm, scale) for arm in plan.arms[1:] for scale in plan.scales]
+    return _secondary(plan, SHIFTS, planned)
+
+
+def _shift(plan: Plan, raw: Wide, arm: Arm, scale: str) -> _Planned:
+    name = f"{arm.name} shifts {scale}"
+    verdict = Verdict(SHIFTS, name, arm.name, scale, reading_of(plan, "raw"), plan.baseline)
+    return _against_baseline(plan, raw, verdict, arm.members)
+
+
+def _against_baseline(plan: Plan, table: Wide, verdict: Verdict, members: Sequence[str]) -> _Planned:
+    """Return the differences of an arm to the baseline on one scale."""
+    values = table.on(verdict.scale)
+    differences = table.mean(values, verdict.arm, members) - table.mean(values, plan.baseline, ("",))
+    return _planned(verdict, table.units, table.both(verdict.arm, plan.baseline), differences)
+
+
+def contrasts(plan: Plan, scores: Tables) -> list[Verdict]:
     """Return family F4: the specificity contrast of every other arm on the primary scale, against each placebo."""
-    planned = []
-    for role, reading in _comparators(plan):
-        placebo = plan.arm(role)
-        table = specificity(scores, plan, plan.primary_scale, reading)
-        for arm in plan.arms:
-            matched = placebo is not None and (role == "P1" or arm.name in placebo.members)
-            if placebo is None or not matched or arm == placebo or arm.target_scale == plan.primary_scale:
-                continue
-            name = f"{arm.name} against {placebo.name} on {plan.primary_scale}"
-            verdict = Verdict(CONTRASTS, name, arm.name, plan.primary_scale, reading, placebo.name)
-            members = [arm.name] if role == "P2" else placebo.members
-            both = _received(scores, list(table.index), arm.name, placebo.name)
-            differences = _column(table, arm.name, arm.members) - _column(table, placebo.name, members)
-            planned.append((verdict, differences[both]))
-    return _secondary(plan, planned)
+    planned = [
+        _specific(CONTRASTS, Claim(plan, arm, placebo, plan.primary_scale, COMPARED[placebo.role]), scores)
+        for placebo in comparators(plan)
+        for arm in plan.arms
+        if (placebo.role == "P1" or arm.name in placebo.members)
+        and arm != placebo
+        and arm.target_scale != plan.primary_scale
+    ]
+    return _secondary(plan, CONTRASTS, planned)
 
 
-def shams_of(plan: Plan, scores: pd.DataFrame) -> pd.DataFrame:
-    """Return, per sham draw, its mean shift of the primary scale and its mean specificity, against the baseline."""
-    sham = plan.arm("P1")
-    reading = reading_of(plan, "raw")
-    wide, table = _wide(plan, scores, plan.primary_scale), specificity(scores, plan, plan.primary_scale, reading)
-    rows = []
-    for member in sham.members if sham else ():
-        if sham is not None and (sham.name, member) in wide.columns:
-            rows.append((member, *(_mean_shift(each, sham.name, member, plan.baseline) for each in (wide, table))))
-    return pd.DataFrame(rows, columns=["member", "shift", "estimate"])
-
-
-def _mean_shift(table: pd.DataFrame, arm: str, member: str, baseline: str) -> float:
-    """Return the mean difference to the baseline over the units that received the member."""
-    return float(np.nanmean(_column(table, arm, [member]) - _column(table, baseline, [""])))
+# ---------------------------------------------------------------------------------------------------------------- whole
 
 
 def analyse(plan: Plan, scores: pd.DataFrame, neutral: pd.DataFrame) -> list[Verdict]:
     """Return all verdicts of the registered analysis."""
-    secondary = side_effects(plan, neutral) + scale_shifts(plan, scores) + contrasts(plan, scores)
-    return primary(plan, scores) + secondary
+    found = tables(plan, scores)
+    return primary(plan, found) + side_effects(plan, neutral) + scale_shifts(plan, found) + contrasts(plan, found)
+
+
+def shift_of(plan: Plan, scores: pd.DataFrame, arm: Arm, scale: str) -> Array:
+    """Return the shift of a scale against the baseline, per unit that received the arm, in the raw primary reading."""
+    return _shift(plan, wide(scores, reading_of(plan, "raw")), arm, scale).differences
+
+
+def shams_of(plan: Plan, scores: pd.DataFrame) -> pd.DataFrame:
+    """Return, per sham draw, its mean shift of the primary scale and its mean specificity, against the baseline."""
+    sham, rows = plan.arm("P1"), []
+    if sham is not None:
+        raw = wide(scores, reading_of(plan, "raw"))
+        foils = [scale for scale in plan.scales if scale != plan.primary_scale]
+        both = (raw.on(plan.primary_scale), raw.specificity(plan.primary_scale, foils))
+        for member in sham.members:
+            if (sham.name, member) in raw.cells:
+                drawn = [
+                    raw.mean(table, sham.name, (member,)) - raw.mean(table, plan.baseline, ("",)) for table in both
+                ]
+                rows.append((member, *(float(np.nanmean(each)) for each in drawn)))
+    return pd.DataFrame(rows, columns=["member", "shift", "estimate"])
 
 
 def licensed(plan: Plan, verdicts: Sequence[Verdict], gates: Mapping[str, str]) -> list[Verdict]:

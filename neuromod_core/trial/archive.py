@@ -20,6 +20,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from types import MappingProxyType
 from typing import TypeVar
 
 import pandas as pd
@@ -171,13 +172,15 @@ class Archive:
         responses: Sequence[Line],
         generations: Sequence[Line],
         provenance: Mapping[str, Json],
+        further: Mapping[str, Sequence[Line]] = MappingProxyType({}),
     ) -> Marker:
-        """Publish the rows of a shard."""
-        tables = {"responses": table("responses", responses), "generations": table("generations", generations)}
+        """Publish the rows of a shard. further: rows of other tables, by their name."""
+        rows = {"responses": responses, "generations": generations, **further}
+        tables = {name: table(name, lines) for name, lines in rows.items()}
         return commit(self.store, self.shard_id(registration, shard), tables=tables, provenance=provenance)
 
     def rows(self, registration: Registration, name: str) -> pd.DataFrame:
-        """Return all rows of "responses" or "generations"; raise IntegrityError when a shard is missing."""
+        """Return all rows of a table of raw data ("responses", ...); raise IntegrityError when a shard is missing."""
         return frame(self.raw(registration, name))
 
     def raw(self, registration: Registration, name: str) -> pa.Table:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from neuromod_core.design import crossover
@@ -21,9 +22,10 @@ from neuromod_core.kernel.errors import DataError, OutOfRange
 from neuromod_core.kernel.rng import rng
 from neuromod_core.stats import (
     Interval,
+    Result,
     adjust,
     bogomolov,
-    bootstrap_t,
+    bootstraps,
     intersection_union,
     max_t,
     noninferiority,
@@ -38,12 +40,14 @@ from neuromod_core.stats.arrangements import Alternative
 from neuromod_core.stats.mixed import clmm, glmm, lmm
 from neuromod_core.stats.signflip import flip_pvalues
 from neuromod_core.trial import simulate
-from neuromod_core.trial.analysis import DECISIONS, primary
-from neuromod_core.trial.checks import LEVEL, Check, Line, at_most, caught, covered, powered, sized, strained
+from neuromod_core.trial.analysis import DECISIONS, primary, tables
+from neuromod_core.trial.checks import LEVEL, Check, Line, at_most, caught, claimed, covered, powered, sized, strained
 from neuromod_core.trial.simulate import POPULATIONS, Population
 
 Array = NDArray[np.float64]
 MINIMUM, MARGIN, LARGE, LEAST = 0.5, 1.0, 3.0, 10
+BLOCK = 50  # studies that share one set of resamples
+SECOND = 1_000_000  # added to the seed of a second draw
 Tick = Callable[[str], None]
 
 
@@ -51,25 +55,31 @@ Tick = Callable[[str], None]
 class Settings:
     """How much is simulated.
 
-    studies: per line.  trials: whole studies through the primary analysis, and courses re-randomised.  fits: of each
-    mixed model.  draws, resamples: per test and per interval.
+    studies: per line.  trials: whole studies through the primary analysis in each scenario, and courses re-randomised.
+    fits: of each linear mixed model.  links: of the binomial and of the ordinal one.  draws, resamples: per test and
+    per interval.
     """
 
     studies: int = 4_000
-    trials: int = 400
-    fits: int = 100
+    trials: int = 1_000
+    fits: int = 1_000
+    links: int = 200
     draws: int = 2_000
     resamples: int = 999
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.studies, self.trials, self.fits) < LEAST:
-            raise OutOfRange(
-                f"An audit of {min(self.studies, self.trials, self.fits)} studies says nothing; at least {LEAST}."
-            )
+        least = min(self.studies, self.trials, self.fits, self.links)
+        if least < LEAST:
+            raise OutOfRange(f"An audit of {least} studies says nothing; at least {LEAST}.")
+
+    def again(self) -> Settings:
+        """Return the settings of a second draw, afresh and four times as large."""
+        counts = {name: 4 * getattr(self, name) for name in ("studies", "trials", "fits", "links")}
+        return replace(self, seed=self.seed + SECOND, **counts)
 
 
-QUICK = Settings(studies=300, trials=20, fits=10, draws=999, resamples=399)
+QUICK = Settings(studies=300, trials=20, fits=10, links=10, draws=999, resamples=399)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,17 +129,18 @@ def intervals(settings: Settings) -> Iterator[Line]:
         generator = _generator(settings, "bootstrap-t", name)
         truth = simulate.mean_difference(population, MINIMUM)
         data = simulate.differences(population, MINIMUM, settings.studies, generator)
-        found = [_interval(each, settings, generator) for each in data.T]
+        found = [
+            _interval(each)
+            for start in range(0, settings.studies, BLOCK)
+            for each in bootstraps(data[:, start : start + BLOCK], draws=settings.resamples, generator=generator)
+        ]
         yield covered(f"bootstrap-t: {name}", found, truth)
 
 
-def _interval(data: Array, settings: Settings, generator: np.random.Generator) -> Interval:
-    """Return the interval; where there is none the whole line is not claimed: an empty interval covers nothing."""
-    try:
-        found = bootstrap_t(data, draws=settings.resamples, generator=generator).ci
-    except DataError:
-        found = None
-    return found or Interval(math.nan, math.nan, 1 - LEVEL)
+def _interval(found: Result | DataError) -> Interval:
+    """Return the interval; where there is none nothing is claimed, and an empty interval covers nothing."""
+    nothing = Interval(math.nan, math.nan, 1 - LEVEL)
+    return nothing if isinstance(found, DataError) or found.ci is None else found.ci
 
 
 def margins(settings: Settings) -> Iterator[Line]:
@@ -182,9 +193,7 @@ def families(settings: Settings) -> Iterator[Line]:
             data = simulate.family(POPULATIONS[name], effects, settings.studies, generator)
             p = [_smallest(each, effects, settings, generator) for each in data]
             if half:
-                yield at_most(
-                    f"max-T, three of six arms at the minimum: {name}", (np.array(p) <= LEVEL).astype(np.float64)
-                )
+                yield claimed(f"max-T, three of six arms at the minimum: {name}", np.array(p) <= LEVEL)
             else:
                 yield sized(f"max-T, all six arms at the minimum: {name}", p)
 
@@ -272,7 +281,7 @@ def composites(settings: Settings) -> Iterator[Line]:
             for each in columns
         ]
         p = [intersection_union(both) for both in zip(*tests, strict=True)]
-        yield at_most(f"intersection-union, least favourable: {name}", (np.array(p) <= LEVEL).astype(np.float64))
+        yield claimed(f"intersection-union, least favourable: {name}", np.array(p) <= LEVEL)
 
 
 def primaries(settings: Settings) -> Iterator[Line]:
@@ -283,26 +292,33 @@ def primaries(settings: Settings) -> Iterator[Line]:
     for name, raw, expressed in (("the sham", MINIMUM, LARGE), ("the entropy placebo", LARGE, MINIMUM)):
         generator = _generator(settings, "primary", name)
         claims = []
-        for _ in range(settings.trials // 2):
-            verdicts = primary(study.plan, study.scores(raw * signs, expressed * signs, generator))
+        for _ in range(settings.trials):
+            verdicts = primary(study.plan, tables(study.plan, study.scores(raw * signs, expressed * signs, generator)))
             claims.append(any(one.state == "supported" for one in verdicts if one.family == DECISIONS))
-        yield at_most(f"primary analysis, three arms at the minimum against {name}", np.array(claims, dtype=float))
+        yield claimed(f"primary analysis, three arms at the minimum against {name}", claims)
 
 
 def models(settings: Settings) -> Iterator[Line]:
     """Yield the size of the mixed models for an arm without effect, contexts and items both random."""
     generator = _generator(settings, "models")
-    linear, binary, ordinal = [], [], []
+    linear, vanishing, binary, ordinal = [], [], [], []
     for _ in range(settings.fits):
-        rows = simulate.item_rows(24, 8, 0.0, generator)
-        linear.append(lmm(rows, "y ~ treated", ["treated || unit", "treated || item"]).coefficient("treated").pvalue)
+        linear.append(_linear(simulate.item_rows(24, 8, 0.0, generator)))
+        vanishing.append(_linear(simulate.item_rows(24, 8, 0.0, generator, turn_sd=0.2)))
+    for _ in range(settings.links):
         rows = simulate.graded(simulate.item_rows(48, 6, 0.0, generator), (-1.0, 0.5, 1.5), 0.0, generator)
         ordinal.append(clmm(rows, "answer ~ treated", "treated || unit").coefficient("treated").pvalue)
         rows = rows.assign(yes=(rows["answer"] > 1).astype(int))
         binary.append(glmm(rows, "yes ~ treated", "treated || unit").coefficient("treated").pvalue)
     yield sized("linear mixed model, Kenward-Roger: 24 units, 8 items", linear)
+    yield strained("linear mixed model, Kenward-Roger: a variance estimated as zero in one fit of three", vanishing)
     yield sized("binomial mixed model: 48 units, 6 items", binary)
     yield sized("ordinal mixed model: 48 units, 6 items", ordinal)
+
+
+def _linear(rows: pd.DataFrame) -> float:
+    """Return the p-value of an arm when contexts and items are both random."""
+    return lmm(rows, "y ~ treated", ["treated || unit", "treated || item"]).coefficient("treated").pvalue
 
 
 def controls(settings: Settings) -> Iterator[Line]:
@@ -340,10 +356,14 @@ SUITES: Mapping[str, Callable[[Settings], Iterator[Line]]] = {
 def audit(settings: Settings, tick: Tick = lambda _: None) -> Audit:
     """Return the audit; `tick` is told which part has begun.
 
+    A line that is right at its limit lies outside now and then. A part with a line outside is drawn a second time,
+    afresh and four times as large, under the same rules, and that draw decides: lines that are wrong stay outside.
+
     Source: Morris, White & Crowther 2019, Statistics in Medicine 38:2074 (simulation studies and their error).
     """
     lines: list[Line] = []
     for name, suite in SUITES.items():
         tick(name)
-        lines += suite(settings)
+        found = list(suite(settings))
+        lines += found if all(line.check.passed for line in found) else suite(settings.again())
     return Audit(tuple(lines), settings)

@@ -1,4 +1,4 @@
-"""What a sensitivity analysis reads: item scores as matrices, and the primary hypotheses of a plan.
+"""What a sensitivity analysis reads and returns: item scores as matrices, and a row for every hypothesis.
 
 It knows no test.
 """
@@ -6,7 +6,7 @@ It knows no test.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from neuromod_core.instruments import option_expected, statement_contrast
 from neuromod_core.kernel.errors import DataError
 from neuromod_core.kernel.rng import rng
-from neuromod_core.trial.analysis import reading_of
+from neuromod_core.trial.hypotheses import Claim
 from neuromod_core.trial.plan import Arm, Plan
 from neuromod_core.trial.scoring import Labels
 
@@ -79,64 +79,35 @@ class Grid:
         mean: Array = np.mean([self.score(scale, without) for scale in scales], axis=0)
         return mean
 
+    def differences(self, claim: Claim, values: Array) -> pd.Series:
+        """Return arm minus placebo per unit, (cells,) values averaged over the members that a unit received."""
+        return self.mean(claim, values, claim.arm) - self.mean(claim, values, claim.placebo)
 
-@dataclass(frozen=True, eq=False)
-class Claim:
-    """One primary hypothesis: an arm on its target scale against one comparator in one reading."""
-
-    plan: Plan
-    arm: Arm
-    placebo: Arm
-    reading: str
-
-    @property
-    def sign(self) -> float:
-        """Return the predicted direction."""
-        return float(self.arm.predicted_sign or 1)
-
-    @property
-    def scale(self) -> str:
-        """Return the target scale."""
-        return str(self.arm.target_scale)
-
-    @property
-    def foils(self) -> list[str]:
-        """Return the scales whose mean is taken off."""
-        return [scale for scale in self.plan.scales if scale != self.scale]
-
-    @property
-    def members(self) -> tuple[str, ...]:
-        """Return the members of the comparator that belong to this arm."""
-        return (self.arm.name,) if self.placebo.role == "P2" else self.placebo.members
-
-    def row(self, analysis: str) -> Sensitivity:
-        """Return an empty row of this claim."""
-        way = "up" if self.sign > 0 else "down"
-        name = f"{self.arm.name} moves {self.scale} {way}"
-        return Sensitivity(analysis, name, self.arm.name, self.scale, self.reading, self.placebo.name)
-
-    def generator(self, analysis: str) -> np.random.Generator:
-        """Return the random stream of an analysis of this claim."""
-        return rng(self.plan.seed, "sensitivity", analysis, self.arm.name, self.placebo.name, self.reading)
-
-    def of(self, cells: pd.Index, arm: Arm) -> NDArray[np.bool_]:
-        """Return which cells (cells,) belong to an arm, for the comparator only those of this claim."""
-        members = self.members if arm == self.placebo else arm.members
-        here: NDArray[np.bool_] = (cells.get_level_values("arm") == arm.name) & np.isin(
-            cells.get_level_values("member"), list(members)
-        )
-        return here
-
-    def differences(self, cells: pd.Index, values: Array) -> pd.Series:
-        """Return arm minus comparator per unit, averaged over the members that a unit received."""
-        return self.mean(cells, values, self.arm) - self.mean(cells, values, self.placebo)
-
-    def mean(self, cells: pd.Index, values: Array, arm: Arm) -> pd.Series:
+    def mean(self, claim: Claim, values: Array, arm: Arm) -> pd.Series:
         """Return the mean of an arm's cells per unit, NaN for a unit without any."""
-        here = self.of(cells, arm)
-        series = pd.Series(values[here], index=cells.get_level_values("unit_id")[here])
-        units = pd.Index(np.unique(cells.get_level_values("unit_id")), name="unit_id")
+        here = belongs(claim, self.cells, arm)
+        series = pd.Series(values[here], index=self.cells.get_level_values("unit_id")[here])
+        units = pd.Index(np.unique(self.cells.get_level_values("unit_id")), name="unit_id")
         return series.groupby(level=0).mean().reindex(units)
+
+
+def belongs(claim: Claim, cells: pd.Index, arm: Arm) -> NDArray[np.bool_]:
+    """Return which cells (cells,) belong to an arm, for the placebo only those of this claim."""
+    members = claim.members if arm == claim.placebo else arm.members
+    here: NDArray[np.bool_] = (cells.get_level_values("arm") == arm.name) & np.isin(
+        cells.get_level_values("member"), list(members)
+    )
+    return here
+
+
+def row_of(claim: Claim, analysis: str) -> Sensitivity:
+    """Return an empty row of a claim."""
+    return Sensitivity(analysis, claim.name, claim.arm.name, claim.scale, claim.reading, claim.placebo.name)
+
+
+def stream_of(claim: Claim, analysis: str) -> np.random.Generator:
+    """Return the random stream of an analysis of a claim."""
+    return rng(claim.plan.seed, "sensitivity", analysis, claim.arm.name, claim.placebo.name, claim.reading)
 
 
 # ----------------------------------------------------------------------------------------------------- rows to matrices
@@ -149,7 +120,7 @@ def grid_of(plan: Plan, responses: pd.DataFrame, labels: Labels, reading: str) -
         DataError: when the rows hold none of this reading.
     """
     kind, _, form = reading.partition("_")
-    rows = responses[responses["reading"] == kind]
+    rows = responses[(responses["reading"] == kind) & responses["instrument"].isin(plan.scales)]
     if rows.empty:
         raise DataError(f"The responses hold no row of the reading {kind!r}.")
     units = {cell.cell_code: cell.unit_id for cell in plan.cells}
@@ -174,6 +145,16 @@ def grid_of(plan: Plan, responses: pd.DataFrame, labels: Labels, reading: str) -
     return Grid(cells, item, scale, scores, ~np.isnan(scores) & (valid.to_numpy(dtype=np.float64) == 1.0))
 
 
+def checked(grid: Grid, scores: pd.DataFrame | None, reading: str) -> Grid:
+    """Return the grid without the items of every cell and scale that has no score in this reading."""
+    if scores is None:
+        return grid
+    void = scores[(scores["reading"] == reading) & scores["value"].isna()]
+    lost = set(zip(void["unit_id"], void["arm"], void["member"], void["scale"], strict=True))
+    gone = np.array([[(*cell, scale) in lost for scale in grid.scale] for cell in grid.cells], dtype=bool)
+    return replace(grid, values=np.where(gone, np.nan, grid.values), valid=grid.valid & ~gone)
+
+
 def _statements(rows: pd.DataFrame, form: str) -> list[float | None]:
     middle = "_expressed" if form == "expressed" else ""
     pairs = zip(rows[f"keyed{middle}_ll"], rows[f"antonym{middle}_ll"], strict=True)
@@ -187,15 +168,4 @@ def _options(plan: Plan, rows: pd.DataFrame, form: str, units: Mapping[str, str]
         order = plan.unit(units[code]).option_order
         level = option_expected(given, "ascending" if order == "ascending" else "descending").value
         found.append(None if level is None else 100 * level / (len(given) - 1))
-    return found
-
-
-def claims_of(plan: Plan) -> list[Claim]:
-    """Return the primary hypotheses of a plan."""
-    found = []
-    for role, form in (("P1", "raw"), ("P2", "expressed")):
-        placebo = plan.arm(role)
-        for arm in plan.arms:
-            if placebo is not None and arm.target_scale is not None and arm.predicted_sign is not None:
-                found.append(Claim(plan, arm, placebo, reading_of(plan, form)))
     return found

@@ -12,13 +12,18 @@ from neuromod_core.design import sequence_numbers
 from neuromod_core.kernel.types import Json, canonical, digest, plain
 from neuromod_core.store.compact import Manifest, compact
 from neuromod_core.store.tables import table
+from neuromod_core.trial import robust
 from neuromod_core.trial.analysis import Verdict, analyse, licensed
 from neuromod_core.trial.archive import Archive, frame
+from neuromod_core.trial.crossed import cross_verdicts
 from neuromod_core.trial.executed import ORDER, carried, executed, order_table
 from neuromod_core.trial.gates import Gate, after_unblinding
+from neuromod_core.trial.harms import harm_verdicts
+from neuromod_core.trial.leakage import Leakage, leakage
 from neuromod_core.trial.plan import Plan, Registration
 from neuromod_core.trial.roles import Allocator
 from neuromod_core.trial.scoring import Labels, neutral_of, scores_of
+from neuromod_core.trial.stopping import explained, ran
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +46,8 @@ def dry_run(archive: Archive, registration: Registration) -> None:
     allocator = Allocator(registration)
     scorer = allocator.scorer(archive.rows(registration, "responses"))
     analyst = allocator.analyst(scorer, archive.effective(registration.plan))
-    verdicts = analyst.verdicts(allocator.dummy())
+    dummy = allocator.dummy()
+    verdicts = analyst.verdicts(dummy) + harm_verdicts(analyst.plan.plan, archive.rows(registration, "panel"), dummy)
     body = canonical([item.as_row() for item in verdicts])
     archive.put(archive.dry_run_key(), body)
     archive.enter(archive.dry_run_entry(), {"sha256": digest(body), "hypotheses": len(verdicts)})
@@ -69,20 +75,24 @@ def judge(archive: Archive, registration: Registration, plan: Plan | None = None
     plan = archive.effective(registration.plan) if plan is None else plan
     responses = archive.rows(registration, "responses")
     labels = Labels.real(registration.allocation)
-    scores = scores_of(plan, responses, labels)
+    scores = explained(plan, scores_of(plan, responses, labels), responses, labels)
     late = after_unblinding(
         registration,
         plan=plan,
         ran=executed(archive, registration),
-        responses=responses,
+        responses=ran(responses),
         generations=archive.rows(registration, "generations"),
         scores=scores,
         amended=archive.amended(),
     )
     gates = [*_early_gates(archive), *late]
     states = {gate.code: gate.state for gate in gates}
-    verdicts = licensed(plan, analyse(plan, scores, neutral_of(plan, responses, labels)), states)
+    found = analyse(plan, scores, neutral_of(plan, responses, labels)) + cross_verdicts(plan, scores)
+    verdicts = licensed(plan, found + harm_verdicts(plan, archive.rows(registration, "panel"), labels), states)
     return Outcome(scores, tuple(verdicts), tuple(gates))
+
+
+FACTORS = ("vignette", "paraphrase", "item_wording", "option_order", "labels")
 
 
 def _cell_rows(registration: Registration) -> list[Mapping[str, object]]:
@@ -97,7 +107,7 @@ def _cell_rows(registration: Registration) -> list[Mapping[str, object]]:
     rows: list[Mapping[str, object]] = []
     for cell in plan.cells:
         unit = plan.unit(cell.unit_id)
-        nuisance = {"vignette": unit.vignette, "paraphrase": unit.paraphrase, "option_order": unit.option_order}
+        nuisance = {name: getattr(unit, name) for name in FACTORS}
         rows.append({**asdict(cell), **nuisance, "sequence": sequence[cell.unit_id]})
     return rows
 
@@ -120,18 +130,26 @@ def tables_of(archive: Archive, registration: Registration, outcome: Outcome) ->
         "cells": table("cells", _cell_rows(registration)),
         "responses": archive.raw(registration, "responses"),
         "generations": archive.raw(registration, "generations"),
+        **{name: archive.raw(registration, name) for name in ("panel", "telemetry") if registration.plan.panel},
         "scores": table("scores", _score_rows(outcome.scores)),
         "verdicts": table("verdicts", [item.as_row() for item in outcome.verdicts]),
         "gates": table("gates", [asdict(gate) for gate in outcome.gates]),
+        "leakage": table("leakage", [row.as_row() for row in _leakage(registration.plan, outcome)]),
     }
 
 
+def _leakage(plan: Plan, outcome: Outcome) -> list[Leakage]:
+    return leakage(outcome.scores, plan.baseline, [arm.name for arm in plan.arms], plan.scales)
+
+
 def close(archive: Archive, registration: Registration, outcome: Outcome) -> Manifest:
-    """Write the closed dataset and the audited order, and enter the root hash with the plan hashes into the ledger."""
+    """Write the closed dataset, the audited order and the sensitivity analyses; enter the root hash into the ledger."""
     manifest = compact(archive.store, tables_of(archive, registration, outcome))
     archive.put(ORDER, order_of(archive, registration, outcome))
+    others = robust.publish(archive, robust.sensitivity_of(archive, registration, outcome.scores))
     registered = registration.public.fingerprint
-    archive.enter("closed", {"root": manifest.root, "plan": registered, "amended": archive.amended() or registered})
+    hashes = {"root": manifest.root, "plan": registered, "amended": archive.amended() or registered}
+    archive.enter("closed", {**hashes, "sensitivity": others})
     return manifest
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from neuromod_core.design import Order, sequences
@@ -12,6 +12,7 @@ from neuromod_core.kernel.errors import ConfigError, DesignError, OutOfRange
 from neuromod_core.kernel.register import unknown
 from neuromod_core.models import ModelSpec
 from neuromod_core.trial.library import Library
+from neuromod_core.trial.panel import Panel
 
 ANALYSIS: Mapping[str, tuple[float, float]] = MappingProxyType(
     {"min_effect": (0, 100), "alpha": (1e-6, 0.5), "draws": (999, 10_000_000), "resamples": (999, 1_000_000)}
@@ -36,12 +37,14 @@ class StudyConfig:
     units: number of distinct vignettes.  sham_per_unit: draws of the sham ensemble that each unit receives.
     pilot_units: vignettes of the positive control, none of them a unit (sign flips need five to reach p < .05).
     foil_items: items administered of every scale but the primary one, spread evenly over it.
-    units_per_shard: units whose cells run in one batch.  option_units: units on which option readings that failed their
-    positive control are still monitored.  story_tokens: length of a story.  batch: texts in one scoring pass.
+    units_per_shard: units whose cells run in one batch.  option_units: units on which option readings that are not
+    primary are still monitored.  sampled_units: units on which written replies are sampled and read too.
+    story_tokens: length of a story.  batch: texts in one scoring pass.
     min_effect: smallest specificity contrast of interest, nats per pair.  alpha: error rate of the primary family.
     draws: sign flips where enumeration is too large.  resamples: of the bootstrap-t intervals.
     order: how orders are made, "williams" (balanced for carry-over too) or "cyclic".
     allow_unvalidated: whether packs may use vectors that failed their validation; every row then says so.
+    panel: what is measured beside the scales.
     """
 
     name: str
@@ -58,6 +61,7 @@ class StudyConfig:
     pilot_units: int = 8
     units_per_shard: int = 2
     option_units: int = 8
+    sampled_units: int = 0
     foil_items: int = 8
     story_tokens: int = 96
     batch: int = 192
@@ -67,6 +71,7 @@ class StudyConfig:
     resamples: int = 9_999
     allow_unvalidated: bool = False
     order: Order = "williams"
+    panel: Panel = field(default_factory=Panel)
 
     def __post_init__(self) -> None:
         if self.order not in ORDERS:
@@ -78,6 +83,7 @@ class StudyConfig:
             ("pilot_units", 5, 1_000),
             ("units_per_shard", 1, self.units),
             ("option_units", 0, self.units),
+            ("sampled_units", 0, self.units),
             ("foil_items", 1, 1_000),
             ("story_tokens", 1, 4_096),
             ("batch", 1, 100_000),

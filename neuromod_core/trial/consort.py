@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from neuromod_core.trial.analysis import DECISIONS, SIDE_EFFECTS, reading_of
+from neuromod_core.trial.analysis import DECISIONS, SIDE_EFFECTS
 from neuromod_core.trial.archive import Archive
-from neuromod_core.trial.close import Outcome
-from neuromod_core.trial.executed import Executed, carried, executed
+from neuromod_core.trial.close import Outcome, tables_of
+from neuromod_core.trial.executed import Executed, carried, executed, order_table
+from neuromod_core.trial.hypotheses import reading_of
 from neuromod_core.trial.plan import Plan, Registration
 
 
@@ -67,6 +68,23 @@ class Flow:
     def total(self, name: str) -> int:
         """Return the sum of a count ("randomised", "run", "analysed", "excluded") over sequences and periods."""
         return sum(int(getattr(visit, name)) for visit in self.visits)
+
+
+@dataclass(frozen=True, eq=False)
+class Consort:
+    """What a report of a randomised crossover has to show: flow of units, checklist, audit of the executed order."""
+
+    flow: Flow
+    items: tuple[Item, ...]
+    order: Mapping[str, object]
+
+
+def consort_of(archive: Archive, registration: Registration, outcome: Outcome, written: int) -> Consort:
+    """Return the record of a closed study. written: how many vignettes a unit could have been drawn from."""
+    ran = executed(archive, registration)
+    cells = tables_of(archive, registration, outcome)["cells"].to_pandas()
+    found = flow(archive.effective(registration.plan), outcome.scores, ran, cells, written)
+    return Consort(found, checklist(archive, registration, outcome, found), order_table(registration, ran))
 
 
 def flow(plan: Plan, scores: pd.DataFrame, ran: Sequence[Executed], cells: pd.DataFrame, written: int) -> Flow:

@@ -28,12 +28,17 @@ class Place:
 
 
 def places(
-    config: StudyConfig, arms: Sequence[Arm], units: Sequence[Unit], generator: np.random.Generator
+    config: StudyConfig,
+    arms: Sequence[Arm],
+    units: Sequence[Unit],
+    generator: np.random.Generator,
+    further_battery: str,
 ) -> list[Place]:
     """Return the cells of all units: one full battery per arm in the unit's order, then further members of ensembles.
 
     Sequences are balanced over places in a shard as well, so that no arm keeps to a row of the batch. Further members
-    come after the last period in random order: beside their arm they would tell in which period it was given.
+    come after the last period in random order: beside their arm they would tell in which period it was given; they
+    are asked what `further_battery` says.
     """
     orders = crossover(
         len(units),
@@ -54,7 +59,7 @@ def places(
         ]
         for turn, at in enumerate(generator.permutation(len(further)).tolist()):
             arm, member = further[at]
-            found.append(Place(unit, len(dealt) + turn, arm, member, "statements"))
+            found.append(Place(unit, len(dealt) + turn, arm, member, further_battery))
     return found
 
 

@@ -17,10 +17,10 @@ import pandas as pd
 from neuromod_core.design import BalanceAudit, BalanceRow, CarryOver, balance, carry_over
 from neuromod_core.kernel.errors import DesignError, IntegrityError
 from neuromod_core.kernel.types import Json
-from neuromod_core.trial.administer import Seat
-from neuromod_core.trial.analysis import reading_of
 from neuromod_core.trial.archive import Archive
+from neuromod_core.trial.hypotheses import reading_of
 from neuromod_core.trial.plan import Cell, Plan, Registration
+from neuromod_core.trial.room import Seat
 
 ORDER = "analysis/order.json"
 NOT_JUDGED = 1_000_000
@@ -93,7 +93,9 @@ def _audit(plan: Plan, cells: Sequence[Executed], *, whole: bool) -> BalanceAudi
         periods=_periods(cells),
         nuisance={
             "wording": [str(unit.paraphrase) for unit in units],
+            "item wording": [str(unit.item_wording) for unit in units],
             "option order": [unit.option_order for unit in units],
+            "option labels": [unit.labels for unit in units],
             "opener": [unit.opener for unit in units],
             "passage": [unit.passage for unit in units],
             "batch slot": [one.slot for one in cells],

@@ -25,12 +25,14 @@ from neuromod_core.kernel.rng import rng
 from neuromod_core.models import LoadedModel
 from neuromod_core.packs import Pack
 from neuromod_core.stats import constant_by_construction, sign_flip
-from neuromod_core.trial.administer import Room, Seat, administer, pack_of
+from neuromod_core.trial.administer import administer, pack_of
 from neuromod_core.trial.analysis import shams_of, shift_of
 from neuromod_core.trial.control import UNDOSED
 from neuromod_core.trial.executed import Executed, audits, departures, planned
 from neuromod_core.trial.leak import guess
 from neuromod_core.trial.plan import Arm, Assignment, Cell, Outline, Plan, Registration
+from neuromod_core.trial.readings import STATEMENT
+from neuromod_core.trial.room import Room, Seat
 
 PROBE_TOKENS = 12
 BEATEN = 0.95
@@ -88,7 +90,7 @@ def reset_gate(room: Room, registration: Registration, fresh: str | None = None)
     plan, model = registration.plan, room.prompter.model
     units = plan.units[:1]
     rows = [Row(room.prompter.statement_prompt(unit, None), UNDOSED, Stream(0, unit.unit_id)) for unit in units]
-    texts = room.prompter.statements(room.scales[:1])[:6]
+    texts = room.prompter.statements(room.scales[:1], units[0])[:6]
     before = (_weights(model), score(room.session, rows, texts, room.subject))
     packs = [pack_of(plan, Assignment("", arm.name, arm.members[0])) for arm in plan.arms if arm.members]
     dosed_rows = [replace(rows[0], pack=pack) for pack in packs]
@@ -140,13 +142,14 @@ def leak_gate(registration: Registration, responses: pd.DataFrame, generations: 
 
 
 def validity_gate(plan: Plan, responses: pd.DataFrame) -> Gate:
-    """Return G4: at least 95 % of raw statement readings are finite."""
-    rows = responses[responses["reading"] == "statement"]
+    """Return G4: at least 95 % of raw readings of the primary kind are valid: finite, or with enough option mass."""
+    kind = plan.primary_reading or STATEMENT
+    rows = responses[(responses["reading"] == kind) & responses["instrument"].isin(plan.scales)]
     finite = np.isfinite(rows["keyed_ll"]) & np.isfinite(rows["antonym_ll"])
-    share = float(finite.mean())
-    return Gate(
-        "G4", "readings are valid", _state(share >= BEATEN), f"{share:.1%} of {len(rows)} raw readings are finite"
-    )
+    valid, word = (finite, "finite") if kind == STATEMENT else (rows["valid"].astype(bool), "valid")
+    share = float(valid.mean())
+    said = f"{share:.1%} of {len(rows)} raw readings are {word}"
+    return Gate("G4", "readings are valid", _state(share >= BEATEN), said)
 
 
 def control_gate(plan: Plan) -> Gate:

@@ -49,8 +49,12 @@ class Guess:
 
 
 def metadata(plan: Plan, responses: pd.DataFrame, generations: pd.DataFrame) -> pd.DataFrame:
-    """Return the features of all cells with a full battery, indexed by cell code, with their unit."""
-    full = [cell for cell in plan.cells if cell.battery == "full"]
+    """Return the features of all cells with a full battery, indexed by cell code, with their unit.
+
+    Under a rule that stops arms, cells without rows were not run.
+    """
+    run = set(responses["cell_code"]) if plan.panel.stop else {cell.cell_code for cell in plan.cells}
+    full = [cell for cell in plan.cells if cell.battery == "full" and cell.cell_code in run]
     codes = [cell.cell_code for cell in full]
     table = pd.DataFrame({"unit_id": [cell.unit_id for cell in full]}, index=pd.Index(codes))
     for start in range(0, len(codes[0]), CHUNK):

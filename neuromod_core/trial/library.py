@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from neuromod_core.instruments import (
+    Check,
     Frames,
     Opener,
     Passage,
@@ -17,14 +20,16 @@ from neuromod_core.instruments import (
     load_openers,
     load_passages,
     load_scales,
+    load_validity,
     load_vignettes,
 )
 from neuromod_core.kernel.errors import ConfigError
 from neuromod_core.kernel.register import unknown
 from neuromod_core.kernel.types import digest, plain
-from neuromod_core.packs import Pack, load_packs
+from neuromod_core.packs import Pack, load_packs, parse_pack
 
 T = TypeVar("T")
+_LEVEL = re.compile(r"\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Library:
     sources: Mapping[str, str]
     scales: Mapping[str, Scale]
     frames: Frames
+    checks: tuple[Check, ...]
     vignettes: tuple[Vignette, ...]
     openers: tuple[Opener, ...]
     passages: tuple[Passage, ...]
@@ -42,10 +48,29 @@ class Library:
     lexicon: Path
 
     def pack(self, name: str) -> Pack:
-        """Return the pack called `name`."""
-        if name not in self.packs:
-            raise unknown("pack", name, dict(self.packs))
-        return self.packs[name]
+        """Return the pack called `name`; `lsd@0.5` is the pack `lsd` at half its dose.
+
+        Raises:
+            UnknownName: there is no such pack.
+            ConfigError: what follows the @ is no positive number; PackError: that much of it is out of range.
+        """
+        if name in self.packs:
+            return self.packs[name]
+        return replace(parse_pack(self.source(name), name), name=name)
+
+    def source(self, name: str) -> str:
+        """Return the pack called `name` as text, complete in itself.
+
+        name@d: kl d where the pack asks for a KL divergence (nats are its dose), else every dose times d.
+        """
+        base, at, level = name.partition("@")
+        if base not in self.packs:
+            raise unknown("pack", base, dict(self.packs))
+        if not at:
+            return self.sources[base]
+        if not _LEVEL.fullmatch(level) or not float(level):
+            raise ConfigError(f"Arm {name!r}: {level!r} is no dose factor; allowed is a positive number, {base}@0.5.")
+        return _at(self.sources[base], float(level))
 
     def scale(self, name: str) -> Scale:
         """Return the scale called `name`."""
@@ -56,9 +81,10 @@ class Library:
     def administered(self, names: Sequence[str], primary: str, foil_items: int) -> tuple[Scale, ...]:
         """Return the scales as a study administers them: the primary one whole, `foil_items` of every other one.
 
-        The items of a short form are spread evenly over the scale, so that every part of it is represented.
+        The items of a short form are spread evenly over the scale, so that every part of it is represented; see
+        `Scale.short`.
         """
-        return tuple(self.scale(name) if name == primary else _short(self.scale(name), foil_items) for name in names)
+        return tuple(self.scale(name) if name == primary else self.scale(name).short(foil_items) for name in names)
 
     def vignette(self, name: str) -> Vignette:
         """Return the context called `name`."""
@@ -82,17 +108,21 @@ class Library:
             "frames": digest(plain(self.frames)),
             "openers": digest(plain(self.openers)),
             "passages": digest(plain(self.passages)),
+            "validity": digest(plain(self.checks)),
             "vignettes": digest(plain(self.vignettes)),
             **{f"scale {name}": digest(plain(scale)) for name, scale in self.scales.items()},
         }
 
 
-def _short(scale: Scale, count: int) -> Scale:
-    last = len(scale.items) - 1
-    if count > last:
-        return scale
-    chosen = {round(place * last / max(1, count - 1)) for place in range(count)}
-    return replace(scale, items=tuple(item for place, item in enumerate(scale.items) if place in chosen))
+def _at(text: str, level: float) -> str:
+    """Return the text of a pack with its dose times `level`."""
+    body = json.loads(text)
+    if body.get("kl") is not None:
+        body["kl"] *= level
+    else:
+        for entry in body["effects"]:
+            entry["weight"] *= level
+    return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
 
 
 def _by_id(kind: str, name: str, known: Mapping[str, T]) -> T:
@@ -116,6 +146,7 @@ def load_library(root: Path) -> Library:
         sources={name: (root / "packs" / f"{name}.json").read_text(encoding="utf-8") for name in packs},
         scales=load_scales(texts / "instruments"),
         frames=load_frames(texts / "instruments" / "frames.yaml"),
+        checks=load_validity(texts / "instruments" / "validity.yaml"),
         vignettes=load_vignettes(texts / "vignettes" / "vignettes.jsonl"),
         openers=load_openers(texts / "stories" / "openers.yaml"),
         passages=load_passages(texts / "neutral" / "passages.jsonl"),

@@ -18,14 +18,21 @@ from pydantic.dataclasses import dataclass as checked
 from neuromod_core.design import Order, commit, key_commitment
 from neuromod_core.kernel.errors import DesignError, IntegrityError
 from neuromod_core.kernel.types import canonical, digest
+from neuromod_core.trial.panel import Panel
 
 UNKNOWN = "unknown"  # of a commit: the code was no checkout
+BATTERIES = ("full", "statements", "options")  # what a cell is asked: everything, or one reading alone
 STRICT = ConfigDict(extra="forbid", strict=True)
 
 
 @checked(frozen=True, config=STRICT)
 class Unit:
-    """One context: a vignette in one of its wordings, and the levels of the nuisance factors."""
+    """One context: a vignette in one of its wordings, and the levels of the nuisance factors.
+
+    paraphrase: wording of the vignette.  item_wording: wording of all items.  option_order, labels: how the answer key
+    is written.  options: whether option readings are taken.  sampled: whether replies are sampled and read too. All of
+    it is the same for all arms of the unit.
+    """
 
     unit_id: str
     vignette: str
@@ -34,6 +41,9 @@ class Unit:
     opener: str
     passage: str
     options: bool
+    item_wording: int = 0
+    labels: str = "digits"
+    sampled: bool = False
 
 
 @checked(frozen=True, config=STRICT)
@@ -73,6 +83,18 @@ class Arm:
 
 
 @checked(frozen=True, config=STRICT)
+class Probe:
+    """A validity check as scoring needs it: levels of the option key that count as right.
+
+    kind: `infrequency` (tabulated) or `instructed` (a cell that fails has no option scores).
+    """
+
+    name: str
+    kind: str
+    expected: tuple[int, ...]
+
+
+@checked(frozen=True, config=STRICT)
 class Control:
     """What the positive control found for one reading of one scale, before registration.
 
@@ -94,6 +116,9 @@ class Outline:
 
     code: commit of the code that registered the study, "unknown" where it was no checkout.
     order: how sequences were made, "williams" or "cyclic".
+    primary_reading: options, texts or statement: the first whose positive control passed; None when none did.
+    checks: what validity checks expect; none where no unit takes option readings.
+    panel: what is measured beside the scales.
     """
 
     version: int
@@ -108,6 +133,7 @@ class Outline:
     dtype: str
     code: str = UNKNOWN
     order: Order = "williams"
+    panel: Panel = dataclasses.field(default_factory=Panel)
     texts: dict[str, str]
     units: tuple[Unit, ...]
     cells: tuple[Cell, ...]
@@ -117,6 +143,7 @@ class Outline:
     foil_items: int
     primary_reading: str | None
     controls: tuple[Control, ...]
+    checks: tuple[Probe, ...] = ()
     story_tokens: int
     batch: int
     dose: float

@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from neuromod_core.calibrate.dose import Matched
 from neuromod_core.calibrate.entropy import expressed_logits, match_entropy, mean_entropy
 from neuromod_core.design import balanced_levels, new_codes, new_key
+from neuromod_core.design.factors import orthogonal_levels
 from neuromod_core.effects import Subject
 from neuromod_core.engine import Session
+from neuromod_core.instruments import LABEL_SETS, ORDERS, Labels
 from neuromod_core.kernel.errors import CalibrationError, DesignError
 from neuromod_core.kernel.rng import rng
 from neuromod_core.models import LoadedModel
 from neuromod_core.packs import Pack
 from neuromod_core.trial.config import StudyConfig
-from neuromod_core.trial.control import UNDOSED, primary_reading
+from neuromod_core.trial.control import UNDOSED, label_sets, primary_reading
 from neuromod_core.trial.dealing import Place, cells, places
 from neuromod_core.trial.library import Library
-from neuromod_core.trial.plan import UNKNOWN, Arm, Assignment, Cell, Control, Plan, Registration, Unit
-from neuromod_core.trial.prompts import Tokens
+from neuromod_core.trial.plan import UNKNOWN, Arm, Assignment, Cell, Control, Plan, Probe, Registration, Unit
+from neuromod_core.trial.prompts import Prompter, Tokens
+from neuromod_core.trial.readings import BY_OPTION, STATEMENT
 
 ENTROPY_TEXTS = 8  # calibration passages on which entropies are matched
 Entropy = Callable[[int], bytes]
@@ -95,16 +98,24 @@ def given(pack: Pack, factors: Factors, dose: float) -> Pack:
     return pack.scaled(dose * factors[pack.name][""] if pack.kl is not None else dose)
 
 
-def units_of(config: StudyConfig, library: Library) -> tuple[Unit, ...]:
-    """Return the units: distinct vignettes drawn at random, wordings and option orders balanced over them."""
+def units_of(
+    config: StudyConfig, library: Library, primary: str | None = STATEMENT, sets: Sequence[Labels] = LABEL_SETS
+) -> tuple[Unit, ...]:
+    """Return the units: distinct vignettes drawn at random, with nuisance factors balanced over them.
+
+    Wording of the vignette, wording of the items, order and marks of the options are dealt orthogonally, passages and
+    openers in permuted blocks. When the primary reading is one by options, every unit takes it; else the first
+    `option_units` do, and the first `sampled_units` are sampled.  sets: label sets that the model can answer by.
+    """
     generator = rng(config.seed, config.name, "units")
     pool = [vignette for vignette in library.vignettes if vignette.split == "study"]
     chosen = [pool[place] for place in generator.permutation(len(pool))[: config.units]]
     texts = {text for vignette in chosen for text in vignette.paraphrases}
     if len({vignette.id for vignette in chosen}) < config.units or len(texts) < sum(len(v.paraphrases) for v in chosen):
         raise DesignError(f"study {config.name!r}: a unit occurs twice; every unit is a different vignette.")
-    wordings = len(chosen[0].paraphrases)
-    levels = balanced_levels(config.units, 2 * wordings, generator)
+    dealt = orthogonal_levels(config.units, generator)
+    given = label_sets([labels for *_, labels in dealt], sets, generator)
+    optional = config.units if primary in BY_OPTION else config.option_units
     probes = [passage.id for passage in library.passages if passage.split == "probe"]
     openers = balanced_levels(config.units, len(library.openers), generator)
     passages = balanced_levels(config.units, len(probes), generator)
@@ -112,13 +123,16 @@ def units_of(config: StudyConfig, library: Library) -> tuple[Unit, ...]:
         Unit(
             unit_id=f"u{number:03d}",
             vignette=vignette.id,
-            paraphrase=levels[number] // 2,
-            option_order=("ascending", "descending")[levels[number] % 2],
+            paraphrase=paraphrase,
+            option_order=ORDERS[order],
             opener=library.openers[openers[number]].id,
             passage=probes[passages[number]],
-            options=number < config.option_units,
+            options=number < optional,
+            item_wording=wording,
+            labels=given[number],
+            sampled=number < config.sampled_units,
         )
-        for number, vignette in enumerate(chosen)
+        for number, (vignette, (order, paraphrase, wording, _)) in enumerate(zip(chosen, dealt, strict=True))
     )
 
 
@@ -137,7 +151,7 @@ def arms_of(config: StudyConfig, library: Library, ready: Readiness) -> tuple[Ar
             Arm(
                 name=name,
                 role=pack.role,
-                pack=library.sources[name],
+                pack=library.source(name),
                 fingerprint=pack.fingerprint,
                 target_scale=pack.target_scale,
                 predicted_sign=pack.predicted_sign,
@@ -166,9 +180,11 @@ def register(
     Raises:
         DesignError: when the units cannot be balanced over the arms, or a vignette would occur twice.
     """
-    units, arms = units_of(config, library), arms_of(config, library, ready)
+    primary = primary_reading(ready.controls, config.primary_scale)
+    units = units_of(config, library, primary, Prompter(model, library).label_sets())
+    arms = arms_of(config, library, ready)
     secret = rng(int.from_bytes(new_key(entropy), "big"), "order")
-    dealt = places(config, arms, units, secret)
+    dealt = places(config, arms, units, secret, "options" if primary in BY_OPTION else "statements")
     codes = new_codes(len(dealt), entropy)
     given_cells = cells(config, dealt, codes)
     plan = _plan(config, library, model, ready, arms=arms, units=units, dealt=given_cells, code=code)
@@ -191,7 +207,7 @@ def _plan(
 ) -> Plan:
     """Return the plan of a study whose cells are dealt."""
     return Plan(
-        version=2,
+        version=3,
         study=config.name,
         title=config.title,
         question=config.question,
@@ -202,6 +218,7 @@ def _plan(
             "path": config.model.path,
             "revision": config.model.revision,
             "dtype": config.model.dtype,
+            "device_map": config.model.device_map,
         },
         model_fingerprint=model.fingerprint,
         weights_sha256=model.weights_sha256,
@@ -210,6 +227,7 @@ def _plan(
         unvalidated=ready.unvalidated,
         code=code,
         order=config.order,
+        panel=config.panel,
         texts=dict(library.fingerprints()),
         arms=arms,
         units=units,
@@ -220,6 +238,7 @@ def _plan(
         foil_items=config.foil_items,
         primary_reading=primary_reading(ready.controls, config.primary_scale),
         controls=ready.controls,
+        checks=_checks(library) if any(unit.options for unit in units) else (),
         story_tokens=config.story_tokens,
         batch=config.batch,
         dose=config.dose,
@@ -228,6 +247,12 @@ def _plan(
         draws=config.draws,
         resamples=config.resamples,
     )
+
+
+def _checks(library: Library) -> tuple[Probe, ...]:
+    """Return what the validity checks expect, in levels."""
+    labels = library.frames.labels
+    return tuple(Probe(check.id, check.kind, check.levels(labels)) for check in library.checks)
 
 
 def _code(pair: tuple[str, Place]) -> str:

@@ -21,10 +21,12 @@ import pandas as pd
 from neuromod_core.kernel.errors import IntegrityError
 from neuromod_core.kernel.rng import rng
 from neuromod_core.packs import Pack
-from neuromod_core.trial.administer import Seat, pack_of
+from neuromod_core.trial.administer import pack_of
 from neuromod_core.trial.analysis import Verdict, analyse
 from neuromod_core.trial.archive import Archive
-from neuromod_core.trial.plan import Arm, Plan, PublicPlan, Registration, cells_of
+from neuromod_core.trial.crossed import cross_verdicts
+from neuromod_core.trial.plan import BATTERIES, Arm, Plan, PublicPlan, Registration, cells_of
+from neuromod_core.trial.room import Seat
 from neuromod_core.trial.scoring import Label, Labels, neutral_of, scores_of
 
 CODE = re.compile(r"[0-9a-f]{32}")
@@ -114,7 +116,8 @@ class Analyst:
 
     def verdicts(self, labels: Labels) -> list[Verdict]:
         """Return the verdicts of the registered analysis under labels: the dummy ones, before unblinding."""
-        return analyse(self.plan.plan, _labelled(self.scores, labels), _labelled(self.neutral, labels))
+        plan, scores = self.plan.plan, _labelled(self.scores, labels)
+        return analyse(plan, scores, _labelled(self.neutral, labels)) + cross_verdicts(plan, scores)
 
 
 def _labelled(rows: pd.DataFrame, labels: Labels) -> pd.DataFrame:
@@ -174,7 +177,7 @@ class Allocator:
         label = {item.cell_code: (item.arm, item.member) for item in registration.allocation}
         dealt: dict[str, Label] = {}
         for unit in registration.plan.units:
-            for battery in ("full", "statements"):
+            for battery in BATTERIES:
                 cells = sorted(
                     cell.cell_code
                     for cell in registration.plan.cells

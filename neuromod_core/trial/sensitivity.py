@@ -15,11 +15,12 @@ import pandas as pd
 from scipy.special import stdtr
 
 from neuromod_core.kernel.errors import DataError
-from neuromod_core.kernel.rng import rng
 from neuromod_core.stats import adjust, bootstrap_t, constant_by_construction, rerandomise, sign_flip
 from neuromod_core.stats.mixed import LinearFit, clmm, lmm
 from neuromod_core.stats.signflip import flip_pvalues
-from neuromod_core.trial.claims import Array, Claim, Grid, Sensitivity, claims_of, grid_of
+from neuromod_core.trial.analysis import PRIMARY, stream
+from neuromod_core.trial.claims import Array, Grid, Sensitivity, belongs, checked, grid_of, row_of, stream_of
+from neuromod_core.trial.hypotheses import COMPARED, Claim, claims_of
 from neuromod_core.trial.plan import Plan
 from neuromod_core.trial.scoring import Labels
 
@@ -29,24 +30,27 @@ NOTHING = "every difference is exactly zero: nothing could differ"
 def specific(claim: Claim, grid: Grid, without: int | None = None) -> pd.Series:
     """Return the differences of  C = target - mean of foils  per unit; `without` leaves one item out."""
     values = grid.score(claim.scale, without) - grid.foils(claim.foils, without)
-    return claim.differences(grid.cells, values)
+    return grid.differences(claim, values)
 
 
 def judged(claim: Claim, analysis: str, differences: pd.Series, said: str = "") -> Sensitivity:
     """Return the row that the registered test and interval make of differences within units."""
-    row, data = claim.row(analysis), differences.to_numpy(dtype=np.float64)
+    row, data = row_of(claim, analysis), differences.to_numpy(dtype=np.float64)
     missing = int(np.isnan(data).sum())
     if missing or data.size < 2:
         return replace(row, reason=f"{missing} of {data.size} units have no valid score")
     if constant_by_construction(data):
         return replace(row, n=data.size, reason=NOTHING)
-    plan, generator = claim.plan, claim.generator("differences")  # data that are as registered give numbers that are
+    plan, family = claim.plan, (PRIMARY, claim.placebo.name)  # data that are as registered give numbers that are
     test = sign_flip(
-        claim.sign * data, minimum=plan.min_effect, alternative="greater", draws=plan.draws, generator=generator
+        claim.sign * data,
+        minimum=plan.min_effect,
+        alternative="greater",
+        draws=plan.draws,
+        generator=stream(plan, "flips", *family),
     )
     try:
-        again = rng(plan.seed, "bootstrap", row.hypothesis, row.comparator, row.scale)  # the registered resamples
-        interval = bootstrap_t(data, draws=plan.resamples, generator=again).ci
+        interval = bootstrap_t(data, draws=plan.resamples, generator=stream(plan, "bootstrap", *family)).ci
     except DataError:
         interval = None
     return replace(
@@ -67,13 +71,15 @@ def registered(claim: Claim, grid: Grid) -> Sensitivity:
 
 def without_foils(claim: Claim, grid: Grid) -> Sensitivity:
     """Return the target scale alone."""
-    return judged(claim, "no foils", claim.differences(grid.cells, grid.score(claim.scale)), "target without foils")
+    return judged(claim, "no foils", grid.differences(claim, grid.score(claim.scale)), "target without foils")
 
 
 def without_invalid(claim: Claim, grid: Grid) -> Sensitivity:
     """Return the units in which every response of both arms is valid."""
     used = [at for at, scale in enumerate(grid.scale) if scale in claim.plan.scales]
-    broken = ~grid.valid[:, used].all(axis=1) & (claim.of(grid.cells, claim.arm) | claim.of(grid.cells, claim.placebo))
+    broken = ~grid.valid[:, used].all(axis=1) & (
+        belongs(claim, grid.cells, claim.arm) | belongs(claim, grid.cells, claim.placebo)
+    )
     units = set(grid.cells.get_level_values("unit_id")[broken])
     found = specific(claim, grid)
     said = f"{len(units)} of {len(found)} units with an invalid response excluded"
@@ -85,7 +91,7 @@ def worst_case(claim: Claim, grid: Grid) -> Sensitivity:
     missing = np.isnan(grid.values)
     low, high = (_extreme(grid.values, extreme) for extreme in (np.fmin, np.fmax))
     target = np.array([scale == claim.scale for scale in grid.scale])
-    ours = claim.of(grid.cells, claim.arm)[:, None]
+    ours = belongs(claim, grid.cells, claim.arm)[:, None]
     harmed = (target[None] == ours) == (claim.sign > 0)  # where a small value hurts the claim
     filled = np.where(missing, np.where(harmed, low, high), grid.values)
     said = f"{int(missing.sum())} of {missing.size} item scores imputed by the worst observed"
@@ -104,7 +110,7 @@ def one_item_less(claim: Claim, grid: Grid) -> Sensitivity:
     alone = [at for at in counted if grid.scale.count(grid.scale[at]) == 1]
     if alone:
         said = f"scale {grid.scale[alone[0]]} has one item: nothing is left without it"
-        return replace(claim.row("leave one item out"), reason=said)
+        return replace(row_of(claim, "leave one item out"), reason=said)
     columns = np.stack([specific(claim, grid, at).to_numpy(dtype=np.float64) for at in counted], axis=1)
     names = [f"{grid.scale[at]} {grid.items[at]}" for at in counted]
     return _ranged(claim, "leave one item out", specific(claim, grid), (columns, columns.mean(axis=0)), names)
@@ -117,7 +123,7 @@ def one_vignette_less(claim: Claim, grid: Grid) -> Sensitivity:
     names = sorted(set(vignette))
     if len(names) < 3:
         said = f"{len(names)} vignettes: too few to leave one out"
-        return replace(claim.row("leave one vignette out"), reason=said)
+        return replace(row_of(claim, "leave one vignette out"), reason=said)
     data = found.to_numpy(dtype=np.float64)
     out = vignette[:, None] == np.array(names)
     means = np.where(out, 0.0, data[:, None]).sum(axis=0) / (~out).sum(axis=0)
@@ -129,7 +135,7 @@ def _ranged(
     claim: Claim, analysis: str, whole: pd.Series, parts: tuple[Array, Array], names: Sequence[str]
 ) -> Sensitivity:
     """Return a row from what is left without each part: columns to flip (units, parts), and estimates (parts,)."""
-    row, (columns, estimates) = claim.row(analysis), parts
+    row, (columns, estimates) = row_of(claim, analysis), parts
     missing = int(np.isnan(columns).any(axis=1).sum())
     if missing:
         return replace(row, reason=f"{missing} of {len(columns)} units have no valid score")
@@ -140,7 +146,7 @@ def _ranged(
         minimum=claim.plan.min_effect,
         alternative="greater",
         draws=claim.plan.draws,
-        generator=claim.generator(analysis),
+        generator=stream_of(claim, analysis),
     )
     weakest = int((claim.sign * estimates).argmin())
     return replace(
@@ -168,7 +174,7 @@ def item_rows(claim: Claim, grid: Grid, periods: pd.Series) -> pd.DataFrame:
     names = [grid.items[at] for at in columns]
     parts = []
     for arm, treated in ((claim.placebo, -0.5), (claim.arm, 0.5)):
-        here = claim.of(grid.cells, arm)
+        here = belongs(claim, grid.cells, arm)
         table = pd.DataFrame(taken[here], index=grid.cells.get_level_values("unit_id")[here], columns=names)
         means = table.groupby(level=0).mean().rename_axis("unit").reset_index()
         long = means.melt(id_vars="unit", var_name="item", value_name="y")
@@ -182,7 +188,7 @@ def linear_mixed(claim: Claim, grid: Grid, periods: pd.Series) -> Sensitivity:
 
     y ~ period + treated + (treated | unit) + (treated | item);  its diagonal where that is singular or unconverged.
     """
-    row, rows = claim.row("linear mixed model"), item_rows(claim, grid, periods)
+    row, rows = row_of(claim, "linear mixed model"), item_rows(claim, grid, periods)
     if not specific(claim, grid).to_numpy().any():
         return replace(row, reason=NOTHING)
     lost = int(rows["y"].isna().sum())
@@ -223,11 +229,11 @@ def ordinal(claim: Claim, answers: pd.DataFrame | None) -> Sensitivity:
     answers: one row per answer; columns unit_id, arm, member, scale, item, answer (a level, lowest 0, reversed items
     turned). None, or without rows of this claim: not available.
     """
-    row = claim.row("ordinal mixed model")
+    row = row_of(claim, "ordinal mixed model")
     if answers is None or answers.empty:
         return replace(row, reason="the study has no sampled answers on options")
     index = pd.MultiIndex.from_frame(answers[["unit_id", "arm", "member"]])
-    ours, theirs = claim.of(index, claim.arm), claim.of(index, claim.placebo)
+    ours, theirs = belongs(claim, index, claim.arm), belongs(claim, index, claim.placebo)
     kept = (ours | theirs) & (answers["scale"] == claim.scale).to_numpy()
     if not kept.any():
         return replace(row, reason=f"no sampled answer on {claim.scale} in these arms")
@@ -249,11 +255,11 @@ def ordinal(claim: Claim, answers: pd.DataFrame | None) -> Sensitivity:
 
 def relabelled(claim: Claim, grid: Grid, periods: pd.Series) -> Sensitivity:
     """Return the re-randomisation of whole sequences over all arms, the arm's cells shifted by the minimum."""
-    row, arms = claim.row("label permutation"), claim.plan.arms
+    row, arms = row_of(claim, "label permutation"), claim.plan.arms
     if not specific(claim, grid).to_numpy().any():
         return replace(row, reason=NOTHING)
     values = grid.score(claim.scale) - grid.foils(claim.foils)
-    columns = [claim.mean(grid.cells, values, arm) for arm in arms]
+    columns = [grid.mean(claim, values, arm) for arm in arms]
     table = np.stack([column.to_numpy(dtype=np.float64) for column in columns], axis=1)
     shift = claim.sign * claim.plan.min_effect
     place = [arm.name for arm in arms]
@@ -267,7 +273,7 @@ def relabelled(claim: Claim, grid: Grid, periods: pd.Series) -> Sensitivity:
             (np.arange(len(arms)) == ours).astype(float) - (np.arange(len(arms)) == theirs),
             alternative="greater" if claim.sign > 0 else "less",
             draws=claim.plan.draws,
-            generator=claim.generator("label permutation"),
+            generator=stream_of(claim, "label permutation"),
         )
     except DataError as error:
         return replace(row, reason=str(error))
@@ -305,14 +311,13 @@ def yekutieli(rows: Sequence[Sensitivity]) -> list[Sensitivity]:
 
 def other_reading(claim: Claim) -> Claim:
     """Return the claim in the other form of its reading: expressed for raw, raw for expressed."""
-    kind, _, form = claim.reading.partition("_")
-    return replace(claim, reading=f"{kind}_{'raw' if form == 'expressed' else 'expressed'}")
+    return replace(claim, form="raw" if claim.form == "expressed" else "expressed")
 
 
 def other_comparators(claim: Claim) -> Iterator[Claim]:
     """Yield the claim against the placebos that it is not registered against, and against the baseline."""
     for placebo in claim.plan.arms:
-        known = placebo.role in ("P1", "P2") or placebo.name == claim.plan.baseline
+        known = placebo.role in COMPARED or placebo.name == claim.plan.baseline
         if known and placebo != claim.placebo:
             yield replace(claim, placebo=placebo)
 
@@ -329,17 +334,26 @@ UNIT_BY_UNIT: tuple[Callable[[Claim, Grid], Sensitivity], ...] = (
 
 
 def rows(
-    plan: Plan, responses: pd.DataFrame, labels: Labels, answers: pd.DataFrame | None = None
+    plan: Plan,
+    responses: pd.DataFrame,
+    labels: Labels,
+    *,
+    scores: pd.DataFrame | None = None,
+    answers: pd.DataFrame | None = None,
 ) -> tuple[Sensitivity, ...]:
     """Return every sensitivity analysis of every primary hypothesis, from the raw rows of a closed study.
 
-    responses: the `responses` table.  labels: what each cell is.  answers: as in `ordinal`.
+    responses: the `responses` table.  labels: what each cell is.  scores: the `scores` table; where it has no value,
+    because a check failed, the items of that scale are missing.  answers: as in `ordinal`.
 
     Raises:
         DataError: when the rows hold none of the primary reading.
     """
     periods = _periods(plan, labels)
-    grids = {claim.reading: grid_of(plan, responses, labels, claim.reading) for claim in _both(claims_of(plan))}
+    grids = {
+        claim.reading: checked(grid_of(plan, responses, labels, claim.reading), scores, claim.reading)
+        for claim in _both(claims_of(plan))
+    }
     found: list[Sensitivity] = []
     first = [registered(claim, grids[claim.reading]) for claim in claims_of(plan)]
     for claim, row in zip(claims_of(plan), first, strict=True):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from neuromod_core.kernel.rng import rng
 from neuromod_core.trial.plan import Arm, Plan
-from neuromod_core.trial.scoring import READINGS
+from neuromod_core.trial.readings import READINGS
 
 Array = NDArray[np.float64]
 TRUTH = 1_000_000  # units from which the mean of a population without a closed form is taken
@@ -139,16 +139,18 @@ def courses(
     return np.take_along_axis(by_arm, sequences[None], axis=2) + np.linspace(0, 2, periods)
 
 
-def item_rows(units: int, items: int, effect: float, generator: np.random.Generator) -> pd.DataFrame:
+def item_rows(
+    units: int, items: int, effect: float, generator: np.random.Generator, *, turn_sd: float = 0.5
+) -> pd.DataFrame:
     """Return item-level rows of two arms: columns unit, item, treated (-1/2 or 1/2) and y.
 
-    y = b_u + s_u treated + c_i + d_i treated + effect treated + e,  SDs 1, .5, .5, .2, 1: contexts and items both
-    differ, and both respond differently.
+    y = b_u + s_u treated + c_i + d_i treated + effect treated + e,  SDs 1, .5, .5, `turn_sd`, 1: contexts and items
+    both differ, and both respond differently.
     """
     unit, item, arm = (axis.ravel() for axis in np.indices((units, items, 2)))
     treated = arm - 0.5
     level, slope = generator.standard_normal(units), 0.5 * generator.standard_normal(units)
-    ease, turn = 0.5 * generator.standard_normal(items), 0.2 * generator.standard_normal(items)
+    ease, turn = 0.5 * generator.standard_normal(items), turn_sd * generator.standard_normal(items)
     noise = generator.standard_normal(unit.size)
     y = level[unit] + ease[item] + (slope[unit] + turn[item] + effect) * treated + noise
     return pd.DataFrame({"unit": unit, "item": item, "treated": treated, "y": y})

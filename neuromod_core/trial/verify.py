@@ -5,6 +5,7 @@ from __future__ import annotations
 from neuromod_core.kernel.errors import IntegrityError
 from neuromod_core.store.compact import Manifest, verify_manifest
 from neuromod_core.store.tables import SORT_KEYS, decode, encode
+from neuromod_core.trial import robust
 from neuromod_core.trial.archive import Archive
 from neuromod_core.trial.close import judge, order_of, tables_of
 from neuromod_core.trial.executed import ORDER
@@ -16,7 +17,7 @@ def verify(archive: Archive) -> Manifest:
     In order: the ledger's chain; the plan and the allocation against their commitments; every raw file against its
     marker, and all of them against the recorded head; every file of the dataset against the manifest, and the manifest
     against the ledger; then scores, gates and verdicts are computed again from the raw rows and compared, byte by byte,
-    and so is the audit of the executed order.
+    and so is the audit of the executed order; the sensitivity analyses are compared number by number.
 
     Raises:
         IntegrityError: with one line that names the first thing that is not as it was committed or does not follow.
@@ -36,6 +37,7 @@ def verify(archive: Archive) -> Manifest:
             raise IntegrityError(f"Table {name!r} does not follow from the raw rows{_where(name, published, derived)}.")
     if archive.store.get(ORDER) != order_of(archive, registration, outcome):
         raise IntegrityError(f"{ORDER} does not follow from the commit markers.")
+    robust.check(archive, robust.sensitivity_of(archive, registration, outcome.scores))
     return manifest
 
 

@@ -24,6 +24,7 @@ from tasks import steps
 from tests.conftest import subject_of
 
 RUN = ["run", "study=smoke", "model=tiny-llama", "design.units=4", "design.units_per_shard=2"]
+RUN += ["design.option_units=0", "design.sampled_units=0"]
 RUN += ["instruments.foil_items=1", "instruments.story_tokens=3", "analysis.draws=999", "analysis.resamples=999"]
 
 

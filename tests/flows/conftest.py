@@ -12,7 +12,7 @@ import pytest
 from neuromod_core.engine import dosed
 from neuromod_core.models import LoadedModel, ModelSpec
 from neuromod_core.store import MemoryStore
-from neuromod_core.trial.administer import Room, administer
+from neuromod_core.trial.administer import administer
 from neuromod_core.trial.archive import Archive
 from neuromod_core.trial.close import close, dry_run, judge, record_data, record_gates
 from neuromod_core.trial.config import StudyConfig
@@ -23,6 +23,7 @@ from neuromod_core.trial.plan import Control, Registration
 from neuromod_core.trial.prompts import Prompter
 from neuromod_core.trial.register import Readiness, register
 from neuromod_core.trial.roles import Allocator
+from neuromod_core.trial.room import Room
 from tests.conftest import ROOT, subject_of
 from tests.flows.blind import Blind, run_blind
 
@@ -39,6 +40,7 @@ CONFIG = StudyConfig(
     sham_per_unit=2,
     units_per_shard=2,
     option_units=2,
+    sampled_units=1,
     story_tokens=4,
     draws=999,
     resamples=999,
@@ -58,8 +60,12 @@ READY = Readiness(
 @pytest.fixture(scope="session")
 def library() -> Library:
     whole = load_library(ROOT)
-    short = {name: dataclasses.replace(scale, items=scale.items[:3]) for name, scale in whole.scales.items()}
-    return dataclasses.replace(whole, scales=short)
+    short = {
+        name: dataclasses.replace(scale, items=scale.items[:3], consistency=scale.items[0].id)
+        for name, scale in whole.scales.items()
+    }
+    frames = dataclasses.replace(whole.frames, content_free=whole.frames.content_free[:1])
+    return dataclasses.replace(whole, scales=short, frames=frames, checks=(whole.checks[0], whole.checks[-1]))
 
 
 @pytest.fixture(scope="session")

@@ -95,7 +95,7 @@ def dictionary(registration: Registration) -> Iterator[bytes]:
     library = load_library(ROOT)
     doses, seeds = ("", "0", "0.25", "0.5", "1", "1.0", "2"), ("", "0", "1", "42", str(registration.plan.seed))
     for name, pack in library.packs.items():
-        bases = (name, pack.fingerprint, library.sources[name])
+        bases = (name, pack.fingerprint, library.source(name))
         for base, dose, seed in itertools.product(bases, doses, seeds):
             for join in ("|", ":", ""):
                 yield join.join(part for part in (base, dose, seed) if part).encode()

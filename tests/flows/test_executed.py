@@ -15,7 +15,7 @@ from neuromod_core.report.consort import page, picture
 from neuromod_core.store import MemoryStore
 from neuromod_core.trial.archive import Archive
 from neuromod_core.trial.close import judge, tables_of
-from neuromod_core.trial.consort import checklist, flow
+from neuromod_core.trial.consort import Consort, checklist, flow
 from neuromod_core.trial.executed import audits, executed, order_table, planned
 from neuromod_core.trial.gates import balance_gate, before_first_cell, leak_gate, probe_hash, reset_gate, seal_gate
 from neuromod_core.trial.leak import guess
@@ -200,7 +200,7 @@ def test_the_checklist_states_every_item_from_the_records(closed: Archive, regis
     wanted = "1 2 3 5 6 7 8 9 10 11 12 13 14 15 16 17 17+ 19 20 23-25 LLM"
     assert " ".join(item.number for item in items) == wanted
     assert all(item.stated and item.source for item in items)
-    text = page(items, found, order_table(registration, ran))
+    text = page(Consort(found, items, order_table(registration, ran)))
     assert registration.public.fingerprint in text
     assert "| 1 | batch slot |" in text
     assert text.count("\n|") > 36

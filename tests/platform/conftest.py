@@ -13,6 +13,7 @@ from neuromod_core.store.s3 import S3Store
 from tests.flows.conftest import closed, library, registration
 from tests.platform.proxy import Proxy, proxied
 from tests.platform.server import BUCKET, KEY, SECRET, Server, program
+from tests.platform.studies import Tiny, conducted, registered
 
 STUDY = (closed, library, registration)  # fixtures: a tiny study, registered and run in memory
 _numbers = itertools.count()
@@ -70,3 +71,15 @@ def proxy(server: Server, aws: pytest.MonkeyPatch) -> Iterator[Proxy]:
     with proxied(server.address) as between:
         aws.setenv("AWS_ENDPOINT_URL", between.address)
         yield between
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """A registered study on a tiny model, before its first cell."""
+    return registered(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def alone(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The root hash of the study when one worker runs it and nothing happens."""
+    return conducted(tiny, tiny.copy(tmp_path_factory.mktemp("alone") / "runs"))

@@ -6,6 +6,7 @@ twice, and the root hash is that of a run to which nothing happened.
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import signal
@@ -21,8 +22,10 @@ from neuromod_core.store import LocalStore, open_store
 from neuromod_core.store.commits import commit, commits, read_table
 from neuromod_core.store.s3 import S3Store
 from tests.conftest import ROOT
+from tests.platform import studies
 from tests.platform.proxy import Fault, Proxy
 from tests.platform.server import BUCKET, Server
+from tests.platform.studies import Tiny
 from tests.platform.worker import ROWS, name, responses, root, undisturbed
 
 SHARDS = 40
@@ -247,3 +250,20 @@ def test_a_corrupted_marker_is_named_and_never_taken_for_a_missing_shard(
     assert str(caught.value).startswith(f"The marker of shard '{name(7)}' ")
     assert str(caught.value).endswith(f"(commits/{name(7)}.json, store {damaged})")
     assert "\n" not in str(caught.value)
+
+
+def test_an_interrupted_study_says_so_and_the_same_command_resumes(tiny: Tiny, alone: str, tmp_path: Path) -> None:
+    at, says = tiny.copy(tmp_path / "runs"), tmp_path / "says.txt"
+    interrupted = studies.worker(tiny, at, says, studies.commanded)
+    tiny.await_shards(at, 3, interrupted)
+    os.kill(interrupted.pid or 0, signal.SIGINT)
+    assert studies.ended(interrupted, says) == (0, "130 neuromod: interrupted; the same command resumes.")
+    done = tiny.done(at)
+    assert len(done) < studies.SHARDS
+    assert studies.ended(studies.worker(tiny, at, says), says) == (0, alone)
+    assert done <= tiny.done(at)
+
+
+def test_a_clock_that_jumps_by_years_changes_nothing(tiny: Tiny, alone: str, tmp_path: Path) -> None:
+    at, says = tiny.copy(tmp_path / "runs"), tmp_path / "says.txt"
+    assert studies.ended(studies.worker(tiny, at, says, studies.jumping), says) == (0, alone)

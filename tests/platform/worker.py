@@ -29,7 +29,8 @@ def responses(shard: int) -> pa.Table:
             "cell_code": f"{shard:03d}-{row:03d}", "instrument": "own", "item": f"i{row % 15}", "reading": "raw",
             "keyed_ll": -1.5 * row - shard, "antonym_ll": -2.0, "keyed_expressed_ll": None,
             "antonym_expressed_ll": None, "keyed_tokens": row, "antonym_tokens": 3,
-            "options_raw": [0.5, float(row)], "options_expressed": None, "option_mass": 0.25, "valid": True,
+            "options_raw": [0.5, float(row)], "options_expressed": None, "option_mass": 0.25,
+            "option": None, "answer": None, "valid": True,
             "reason": None, "unvalidated": False,
         }
         for row in range(ROWS)

@@ -15,9 +15,9 @@ from neuromod_core.kernel.errors import OutOfRange
 from neuromod_core.report.audit import page, write
 from neuromod_core.stats import Interval, paired
 from neuromod_core.trial import simulate
-from neuromod_core.trial.analysis import DECISIONS, primary
+from neuromod_core.trial.analysis import DECISIONS, primary, tables
 from neuromod_core.trial.audit import MINIMUM, QUICK, SUITES, Audit, Settings, audit
-from neuromod_core.trial.checks import Line, at_most, caught, covered, powered, sized
+from neuromod_core.trial.checks import Line, at_most, caught, claimed, covered, powered, sized
 from neuromod_core.trial.simulate import POPULATIONS, Population, differences, draw, mean_difference
 
 
@@ -175,7 +175,7 @@ def test_the_primary_analysis_finds_what_a_simulated_study_holds() -> None:
     study = simulate.study(24, minimum=0.5, draws=999, resamples=199)
     effects = np.zeros((6, 3))
     effects[3, 0], effects[4, 1], effects[5, 2] = 3, 3, -3
-    verdicts = primary(study.plan, study.scores(effects, effects, stream(15)))
+    verdicts = primary(study.plan, tables(study.plan, study.scores(effects, effects, stream(15))))
     assert [one.state for one in verdicts if one.family == DECISIONS] == ["supported"] * 3
     assert all(abs(abs(one.estimate or 0) - 3) < 1 for one in verdicts)
 
@@ -214,3 +214,20 @@ def test_the_command_refuses_what_cannot_be_done(capsys: pytest.CaptureFixture[s
 def test_sizes_come_with_the_p_values_behind_them(short: Audit) -> None:
     with_p = {line.check.part for line in short.lines if isinstance(line, Line) and line.pvalues is not None}
     assert with_p == {"size", "strain"}
+
+
+def test_a_second_draw_is_afresh_and_four_times_as_large() -> None:
+    again = QUICK.again()
+    assert again.seed != QUICK.seed
+    assert (again.studies, again.trials, again.fits, again.links) == (1200, 80, 40, 40)
+    assert (again.draws, again.resamples) == (QUICK.draws, QUICK.resamples)
+
+
+def test_the_limit_of_false_claims_is_binomial() -> None:
+    """One in forty-four exceeds it at the level: the largest share that is not surprising by two errors."""
+    for n in (20, 400, 4000):
+        high = claimed("", np.zeros(n, dtype=bool)).check.high
+        assert scipy_stats.binom.sf(round(high * n), n, 0.05) <= scipy_stats.norm.sf(2)
+        assert scipy_stats.binom.sf(round(high * n) - 1, n, 0.05) > scipy_stats.norm.sf(2)
+    assert claimed("", np.arange(4000) < 228).check.passed
+    assert not claimed("", np.arange(4000) < 229).check.passed

@@ -16,20 +16,13 @@ from neuromod_core.calibrate.behaviours import (
     LETTERS,
     ORIGINS,
     PINNED,
-    SHAMS,
     WORDS,
     Behaviour,
     Question,
-    arms,
-    contents,
-    learn,
     load,
-    observed,
-    outcome,
     parse,
-    shift,
-    turn,
 )
+from neuromod_core.calibrate.pushed import SHAMS, arms, contents, learn, observed, outcome, shift, turn
 from neuromod_core.effects import Subject
 from neuromod_core.engine import dosed
 from neuromod_core.kernel.errors import CalibrationError, DataError, IntegrityError, UnknownName

@@ -9,12 +9,14 @@ import dataclasses
 
 import pytest
 import torch
+from accelerate import dispatch_model
 
 from neuromod_core.engine import Row, best_path, dosed, generate, score
 from neuromod_core.engine.dosed import Path
 from neuromod_core.models import LoadedModel, tiny
+from neuromod_core.models.placing import gather
 from tests.conftest import subject_of
-from tests.laws.test_effects import RESPONSES, differing, mixed, rows_of
+from tests.laws.test_effects import NONE, RESPONSES, differing, mixed, pack_of, rows_of
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
 TOLERANCE = 5e-3  # nats over a response: float32, other kernels
@@ -55,6 +57,16 @@ def test_a_gpu_writes_through_refilled_slots() -> None:
     with dosed(model, "fused") as session:
         written = generate(session, rows, subject_of(model), tokens=8, slots=7)
     assert all(0 < len(text.tokens) <= 8 for text in written)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two GPUs on this machine")
+def test_weights_on_two_gpus_read_and_steer_as_on_one() -> None:
+    one, two = moved("llama", torch.float32), tiny("llama", seed=3)
+    first = {"model.embed_tokens": 0, "model.rotary_emb": 0, "model.layers.0": 0}
+    dispatch_model(two.network, {**first, "model.layers.1": 1, "model.norm": 1, "lm_head": 1})
+    two = dataclasses.replace(two, home=gather(two.network))
+    rows = rows_of([pack_of(name, 0.5) for name in ("steering", "temperature", "top_p")] + [NONE])
+    assert not differing(read(one, rows, "library"), read(two, rows, "library"), rows, TOLERANCE)
 
 
 @pytest.mark.parametrize("path", ["library", "fused"])

@@ -55,6 +55,16 @@ def test_a_pack_in_its_unit_is_as_loud_as_asked(session: Session) -> None:
         assert again == pytest.approx(unit.kl)
 
 
+def test_a_unit_can_be_heard_on_what_the_pack_writes(session: Session) -> None:
+    subject = subject_of(session.model)
+    (unit,) = kl_units(session, [PUSH], TEXTS, subject, targets=[0.02], heard="rollout")
+    assert unit is not None
+    again = float(loudness(rollouts(session, [PUSH.scaled(unit.factor)], TEXTS, subject).kl.flatten(1))[0])
+    assert again == pytest.approx(unit.kl), "what is said was reached is reached again"
+    assert again == pytest.approx(0.02, rel=0.5), "text that is written jumps where a token changes"
+    assert unit != kl_units(session, [PUSH], TEXTS, subject, targets=[0.02])[0]
+
+
 def test_packs_solved_together_are_solved_as_alone(session: Session) -> None:
     subject = subject_of(session.model)
     together = kl_units(session, [PUSH, BOTH], TEXTS, subject, targets=[0.02, 0.05])

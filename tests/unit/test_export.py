@@ -84,7 +84,7 @@ def test_what_has_no_direction_is_refused_before_a_file_exists(
 def test_a_calibrated_vector_is_written_so_that_scale_one_is_its_unit(tmp_path: Path) -> None:
     states = rng(0, "planted").standard_normal((72, 2, 10, 16))
     states[:, 0, 5] += 3 * np.eye(16)[3]
-    card, found = fit("c", states, [f"topic{i // 6:02d}" for i in range(72)])
+    card, found = fit("c", {"mean": states}, [f"topic{i // 6:02d}" for i in range(72)])
     causal = Causal(relative=0.4, shift=1.0, topics=(1.0,), random=(0.0,) * 20, shuffled=(0.0,) * 20, pvalue=1 / 41)
     file = tmp_path / "c.gguf"
     with pytest.raises(CalibrationError, match="no measured KL unit"):

@@ -59,8 +59,7 @@ STORIES = {opener.id: opener.text for opener in OPENERS}
 SYSTEMS = {"persona": FRAMES.persona, "neutral": FRAMES.system, **{s.id: s.system for s in FRAMES.states}}
 PHRASES = {
     "question": FRAMES.question,
-    "instruction": FRAMES.instruction,
-    "closing": FRAMES.closing,
+    **{f"asked for {each.name}": f"{each.instruction} {each.closing}" for each in FRAMES.label_sets},
     "labels": ". ".join(FRAMES.labels),
 }
 STRUCTURE = {
@@ -347,9 +346,10 @@ def test_option_tails_are_short_and_cut_where_a_token_starts() -> None:
     prefix = option_prefix(FRAMES, VIGNETTES[0].paraphrases[0], order="ascending").user
     assert re.search(r"[^\s]\n$", prefix)
     for sentence in [*SENTENCES.values(), *QUESTIONS.values()]:
-        tail = option_tail(FRAMES, sentence)
-        assert 8 <= len(words(tail)) <= 18
-        assert tail[0].isalpha()
+        for each in FRAMES.label_sets:
+            tail = option_tail(FRAMES, sentence, each.name)  # type: ignore[arg-type]
+            assert 8 <= len(words(tail)) <= 20
+            assert tail[0].isalpha()
 
 
 # ------------------------------------------------------------------------------------ contexts, passages, story openers

@@ -70,7 +70,8 @@ FRAMES: dict[str, Any] = {
     **HEADER,
     "system": "You answer.",
     "question": "How is it?",
-    "options": {"instruction": "Rate.", "labels": ["a", "b", "c", "d", "e"], "lead_in": "S:", "closing": "Go."},
+    "options": {"labels": ["a", "b", "c", "d", "e"], "lead_in": "S:", "content_free": ["N/A"]}
+    | {name: {"instruction": "Rate.", "closing": "Go."} for name in ("digits", "letters", "words")},
     "states": [{"id": "wet", "scale": "mini", "system": "Be wet."}, {"id": "flat", "scale": None, "system": "Be."}],
     "persona": "Speak as rain.",
 }
@@ -311,7 +312,13 @@ def test_frames_find_a_state_by_name_and_by_the_scale_it_controls() -> None:
         (("options", "labels"), ["a", "b"], "options: 'labels' has 2 entries, expected 5"),
         (("options", "labels", 4), "A", "options: 'labels' holds 'A' twice"),
         (("options", "labels", 4), False, "options: 'labels[4]' is False, expected a text"),
-        (("options", "close"), "x", "options: unknown key 'close'; did you mean 'closing'?"),
+        (("options", "digit"), {}, "options: unknown key 'digit'; did you mean 'digits'?"),
+        (
+            ("options", "words"),
+            DELETED,
+            "options: key 'words' is missing; needed: labels, lead_in, content_free, digits, letters, words",
+        ),
+        (("options", "words", "close"), "x", "options: words: unknown key 'close'; did you mean 'closing'?"),
         (("states", 1, "id"), "wet", "two state ids are 'wet'"),
         (("states", 1, "scale"), "mini", "two states' scales are 'mini'"),
         (("states", 1, "scale"), DELETED, "states[1]: key 'scale' is missing; needed: id, scale, system"),

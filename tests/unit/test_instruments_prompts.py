@@ -5,6 +5,8 @@ import pytest
 from neuromod_core import instruments
 from neuromod_core.instruments import (
     Frames,
+    Labels,
+    LabelSet,
     Message,
     Order,
     Prompt,
@@ -19,10 +21,14 @@ from neuromod_core.kernel.errors import UnknownName
 FRAMES = Frames(
     system="You answer.",
     question="How is it?",
-    instruction="Rate the sentence.",
     labels=("none", "some", "all"),
     lead_in="Sentence:",
-    closing="One digit.",
+    label_sets=(
+        LabelSet("digits", "Rate the sentence.", "One digit."),
+        LabelSet("letters", "Rate it.", "One letter."),
+        LabelSet("words", "Say it.", "One word."),
+    ),
+    content_free=("N/A",),
     states=(State("wet", "mini", "Be wet."),),
     persona="Speak as rain.",
 )
@@ -50,6 +56,23 @@ def test_the_option_reading_states_its_key_before_the_sentence(order: Order, key
     assert option_prefix(FRAMES, "You wait.", order=order) == Prompt("You answer.", user)
 
 
+@pytest.mark.parametrize(
+    ("labels", "key", "asked"),
+    [
+        ("digits", "0 = all\n1 = some\n2 = none", ("Rate the sentence.", "One digit.")),
+        ("letters", "A = all\nB = some\nC = none", ("Rate it.", "One letter.")),
+        ("words", "all\nsome\nnone", ("Say it.", "One word.")),
+    ],
+)
+def test_every_label_set_has_its_own_key_and_asks_for_its_own_marks(
+    labels: Labels, key: str, asked: tuple[str, str]
+) -> None:
+    assert legend(FRAMES, "descending", labels) == key
+    prefix = option_prefix(FRAMES, "You wait.", order="descending", labels=labels)
+    assert prefix.user == f"You wait.\n\n{asked[0]}\n{key}\nSentence:\n"
+    assert option_tail(FRAMES, "It rains.", labels) == f"It rains.\n{asked[1]}"
+
+
 def test_a_tail_completes_the_user_turn() -> None:
     prefix = option_prefix(FRAMES, "You wait.", order="ascending")
     tail = option_tail(FRAMES, "It rains.")
@@ -63,6 +86,6 @@ def test_an_unknown_order_is_refused() -> None:
         legend(FRAMES, "up")  # type: ignore[arg-type]
 
 
-def test_the_public_names_are_sorted_and_real() -> None:
-    assert instruments.__all__ == sorted(instruments.__all__)
+def test_the_public_names_are_real_and_named_once() -> None:
+    assert len(instruments.__all__) == len(set(instruments.__all__))
     assert [name for name in instruments.__all__ if not hasattr(instruments, name)] == []

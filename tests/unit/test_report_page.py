@@ -176,7 +176,7 @@ def test_every_gate_state_is_shown_and_only_a_failure_raises_the_banner(bare: Re
 def test_a_run_that_recorded_nothing_says_so(bare: ReportData) -> None:
     html = render(bare, TEMPLATES)
     assert "<svg" not in html
-    assert html.count('class="absent"') == 9
+    assert html.count('class="absent"') == 10
     assert "Side effects of packs on neutral text were not recorded." in html
 
 

@@ -14,8 +14,9 @@ from neuromod_core.design import crossover
 from neuromod_core.kernel.errors import DataError
 from neuromod_core.stats import adjust, sign_flip
 from neuromod_core.store.tables import table
-from neuromod_core.trial.analysis import PRIMARY, primary
-from neuromod_core.trial.claims import Claim, Grid, Sensitivity, claims_of, grid_of
+from neuromod_core.trial.analysis import PRIMARY, primary, tables
+from neuromod_core.trial.claims import Grid, Sensitivity, grid_of
+from neuromod_core.trial.hypotheses import Claim, claims_of
 from neuromod_core.trial.plan import Arm, Cell, Plan, Unit
 from neuromod_core.trial.scoring import Labels, scores_of
 from neuromod_core.trial.sensitivity import other_comparators, rows, yekutieli
@@ -90,7 +91,7 @@ def responses(plan: Plan, labels: Labels, effect: Effect = by_default, *, noise:
 
 def _blank(here: dict[str, str], reading: str) -> dict[str, object]:
     empty = dict.fromkeys(("keyed_ll", "antonym_ll", "keyed_expressed_ll", "antonym_expressed_ll", "option_mass"))
-    counts = dict.fromkeys(("keyed_tokens", "antonym_tokens", "options_raw", "options_expressed", "reason"))
+    counts = dict.fromkeys(("keyed_tokens", "antonym_tokens", "options_raw", "options_expressed", "option", "answer", "reason"))
     return {**here, "reading": reading, **empty, **counts, "valid": True, "unvalidated": False}
 
 
@@ -160,7 +161,8 @@ def test_all_analyses_agree_on_a_strong_effect(found: tuple[Sensitivity, ...]) -
 
 def test_the_first_row_is_the_registered_analysis(study: tuple[Plan, Labels], found: tuple[Sensitivity, ...]) -> None:
     plan, labels = study
-    verdicts = [v for v in primary(plan, scores_of(plan, responses(*study), labels)) if v.family == PRIMARY]
+    scores = scores_of(plan, responses(*study), labels)
+    verdicts = [v for v in primary(plan, tables(plan, scores)) if v.family == PRIMARY]
     assert len(verdicts) == 4
     for verdict in verdicts:
         row = one(found, "registered", verdict.arm, verdict.comparator)
@@ -228,7 +230,7 @@ def test_the_mixed_model_tells_an_effect_of_one_item_from_one_of_all(study: tupl
 
 def test_leaving_a_vignette_out_is_what_it_says(study: tuple[Plan, Labels], found: tuple[Sensitivity, ...]) -> None:
     claim, grid = claim_on(study, responses(*study))
-    data = claim.differences(grid.cells, grid.score("first") - grid.foils(claim.foils)).to_numpy()
+    data = grid.differences(claim, grid.score("first") - grid.foils(claim.foils)).to_numpy()
     rest = [np.delete(data, at) for at in range(UNITS)]
     tests = [sign_flip(each, minimum=0.3, alternative="greater", generator=np.random.default_rng(0)) for each in rest]
     row = one(found, "leave one vignette out")
@@ -329,7 +331,7 @@ def test_sampled_answers_get_an_ordinal_model_and_their_absence_a_reason(
             level = int(np.searchsorted([-1, 0, 1, 2], latent))
             lines.append((cell.unit_id, arm, member, "first", f"i{item}", level))
     answers = pd.DataFrame(lines, columns=["unit_id", "arm", "member", "scale", "item", "answer"])
-    found = rows(plan, responses(*study), labels, answers)
+    found = rows(plan, responses(*study), labels, answers=answers)
     row = one(found, "ordinal mixed model")
     assert row.estimate == pytest.approx(2, abs=1)
     assert row.p is not None

@@ -7,8 +7,8 @@ import pytest
 from statsmodels.regression.linear_model import OLS
 
 from neuromod_core.kernel.errors import DataError, OutOfRange
-from neuromod_core.stats import Interval, Result, bootstrap_t, paired
-from tests.oracles.stats_bootstrap import studentised_resamples
+from neuromod_core.stats import Interval, Result, bootstrap_t, bootstraps, paired
+from tests.oracles.stats_bootstrap import studentised, studentised_resamples
 
 SKEWED = [0.1, 0.3, 0.4, 1.1, 3.2]
 
@@ -159,3 +159,61 @@ def test_clusters_that_cannot_be_resampled_are_refused() -> None:
             bootstrap_t(SKEWED, cluster=labels, draws=99, generator=np.random.default_rng(0))  # type: ignore[arg-type]
     with pytest.raises(DataError, match="without spread"):
         bootstrap_t([1.0, 3.0, 1.0, 3.0], cluster=[0, 0, 1, 1], draws=99, generator=np.random.default_rng(0))
+
+
+# ------------------------------------------------------------------------------------------------------- many contrasts
+
+
+def table(units: int, contrasts: int) -> np.ndarray:
+    """Contrasts of unequal spread, level and shape; the last column but one is zero or one."""
+    draw = np.random.default_rng(9)
+    data = draw.exponential(size=(units, contrasts)) * 10.0 ** np.arange(contrasts) + np.arange(contrasts)
+    data[:, -2] = draw.integers(0, 2, units)
+    return data
+
+
+def test_one_set_of_resamples_gives_every_contrast_what_it_gets_alone() -> None:
+    data = table(20, 5)
+    found = bootstraps(data, level=0.9, draws=1_999, generator=np.random.default_rng(3))
+    for column, each in zip(data.T, found, strict=True):
+        assert each == bootstrap_t(column, level=0.9, draws=1_999, generator=np.random.default_rng(3))
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_intervals_are_those_of_the_resamples_one_by_one(clustered: bool) -> None:
+    draws, level = 999, 0.9
+    labels = np.repeat(np.arange(9), [1, 2, 3, 1, 2, 1, 4, 2, 1]) if clustered else np.arange(17)
+    for column in table(17, 4).T:
+        found = bootstrap_t(column, cluster=labels, level=level, draws=draws, generator=np.random.default_rng(4))
+        sizes, sums = np.bincount(labels), np.bincount(labels, weights=column)
+        chosen = np.random.default_rng(4).integers(len(sizes), size=(draws, len(sizes)))
+        t = sorted(studentised(sizes[row].tolist(), sums[row].tolist(), float(column.mean())) for row in chosen)
+        se = found.estimate / found.statistic
+        assert interval(found)[:2] == pytest.approx((found.estimate - se * t[949], found.estimate - se * t[49]))
+
+
+def test_what_has_no_interval_stands_beside_what_has_one() -> None:
+    data = np.column_stack([np.full(12, 2.0), np.eye(12)[0], np.arange(12.0)])
+    constant, lone, plain = bootstraps(data, draws=499, generator=np.random.default_rng(0))
+    assert str(constant) == str(error_of(data[:, 0]))
+    assert "is unbounded: too few of 12 units differ" in str(lone)
+    assert str(lone) == str(error_of(data[:, 1]))
+    assert isinstance(plain, Result)
+
+
+def error_of(column: np.ndarray) -> DataError:
+    with pytest.raises(DataError) as caught:
+        bootstrap_t(column, draws=499, generator=np.random.default_rng(0))
+    return caught.value
+
+
+def test_units_that_hardly_differ_keep_their_digits() -> None:
+    """One unit stands far out: without it a resample varies by a hundred-millionth of the whole."""
+    values = np.r_[1e8, np.random.default_rng(5).normal(size=39)]
+    draws, t = 199, []
+    for row in np.random.default_rng(6).integers(40, size=(draws, 40)):
+        sample = values[row]
+        t.append((sample.mean() - values.mean()) / (sample.std(ddof=1) / math.sqrt(40)))
+    found = bootstrap_t(values, level=0.9, draws=draws, generator=np.random.default_rng(6))
+    se = values.std(ddof=1) / math.sqrt(40)
+    assert interval(found).high == pytest.approx(values.mean() - se * sorted(t)[9], rel=1e-9)

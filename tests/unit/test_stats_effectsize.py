@@ -121,3 +121,15 @@ def test_samples_without_a_standard_deviation_have_no_size() -> None:
         cliffs_delta([1.0, 2.0], [1.0, 2.0, math.nan])
     with pytest.raises(OutOfRange, match=r"The confidence level is 95\.0"):
         cliffs_delta([1.0, 2.0], [1.0, 2.0], level=95.0)
+
+
+@pytest.mark.parametrize(("correlation", "units"), [(0.8, 30), (0.0, 30), (0.5, 12)])
+def test_the_interval_of_d_av_covers_its_truth(correlation: float, units: int) -> None:
+    """Normal pairs with SDs 1 and 1.5 and a difference of one; .93 is 2.3 errors of 600 studies below .95."""
+    draw, truth, inside = np.random.default_rng(12), 1 / 1.25, []
+    root = np.linalg.cholesky(np.array([[1.0, 1.5 * correlation], [1.5 * correlation, 2.25]]))
+    for _ in range(600):
+        x, y = (draw.normal(size=(units, 2)) @ root.T + [1.0, 0.0]).T
+        low, high, _ = d_av(x, y).ci or (math.nan, math.nan, 0)
+        inside.append(low <= truth <= high)
+    assert 0.93 <= np.mean(inside) <= 0.98

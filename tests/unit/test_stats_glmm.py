@@ -154,18 +154,22 @@ def test_single_trials_are_the_counts_they_sum_to() -> None:
     assert each.coefficient("x").estimate == pytest.approx(fit.coefficient("x").estimate, abs=1e-5)
 
 
-def test_tests_are_labelled_asymptotic_and_agree_with_their_laws(simulated: pd.DataFrame) -> None:
+def test_tests_are_the_likelihood_ratios_of_refits_referred_to_t_and_f(simulated: pd.DataFrame) -> None:
     full = glmm(simulated, f"yes ~ {ARM} + x", "1 | unit", trials="of")
-    reduced = glmm(simulated, "yes ~ x", "1 | unit", trials="of")
+    reduced, without = (glmm(simulated, f"yes ~ {terms}", "1 | unit", trials="of") for terms in ("x", ARM))
     x, arm, ratio = full.coefficient("x"), full.term(ARM), likelihood_ratio(full, reduced, "arm")
-    assert "asymptotic" in x.method
-    assert "z = " in str(x)
-    assert x.pvalue == pytest.approx(2 * scipy_stats.norm.sf(abs(x.statistic)))
+    units = simulated["unit"].nunique()
+    assert "likelihood ratio" in x.method
+    assert f"t({units - 1:.1f}) = " in str(x)
+    assert x.statistic**2 == pytest.approx(likelihood_ratio(full, without).statistic, rel=1e-5)
+    assert np.sign(x.statistic) == np.sign(x.estimate)
+    assert x.pvalue == pytest.approx(2 * scipy_stats.t.sf(abs(x.statistic), units - 1))
     assert x.ci is not None
-    assert x.ci[:2] == pytest.approx(scipy_stats.norm.interval(0.95, x.estimate, x.se))
-    assert (arm.df1, ratio.df1, "chi2(2)" in str(arm), "asymptotic" in ratio.method) == (2, 2, True, True)
+    assert x.ci[:2] == pytest.approx(scipy_stats.t.interval(0.95, units - 1, x.estimate, x.se))
+    assert (arm.df1, arm.df2, ratio.df1, "asymptotic" in ratio.method) == (2, units - 1, 2, True)
+    assert 2 * arm.statistic == pytest.approx(ratio.statistic, rel=1e-5)
+    assert arm.pvalue == pytest.approx(scipy_stats.f.sf(arm.statistic, 2, units - 1))
     assert ratio.pvalue == pytest.approx(scipy_stats.chi2.sf(ratio.statistic, 2))
-    assert arm.statistic == pytest.approx(ratio.statistic, rel=0.2)
     assert full.term("x").statistic == pytest.approx(x.statistic**2)
     columns = list(Result(estimate=0, ci=None, statistic=0, pvalue=1, n=2, method="").as_row())
     assert [list(row) for row in full.as_rows()] == [columns] * 4

@@ -31,8 +31,10 @@ ROWS = np.array([[0, 1, 2, 3], [1, 2, 3, 0], [2, 3, 0, 1]] * 3)
 CASES: dict[str, Callable[[Callable[[np.ndarray], object]], object]] = {
     "paired": lambda as_: stats.paired(as_(VECTOR), as_(OTHER)),
     "sign_flip": lambda as_: stats.sign_flip(as_(VECTOR), generator=stream()),
+    "sign_flips": lambda as_: stats.sign_flips(as_(TABLE), generator=stream())[0],
     "max_t": lambda as_: stats.max_t(as_(TABLE), generator=stream())[0],
     "bootstrap_t": lambda as_: stats.bootstrap_t(as_(VECTOR), draws=99, generator=stream()),
+    "bootstraps": lambda as_: stats.bootstraps(as_(TABLE), draws=99, generator=stream())[1],
     "tost": lambda as_: stats.tost(as_(VECTOR), margin=0.5),
     "noninferiority": lambda as_: stats.noninferiority(as_(VECTOR), margin=0.5),
     "noninferiority_proportions": lambda as_: stats.noninferiority_proportions(as_(BINARY), as_(BINARY), margin=0.1),

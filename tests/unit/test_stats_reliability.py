@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -211,3 +213,37 @@ def test_other_refusals_say_why() -> None:
 def test_a_factor_that_cannot_be_found_is_refused(table: np.ndarray, message: str) -> None:
     with pytest.raises(DataError, match=message):
         omega(table)
+
+
+# ---------------------------------------------------------------------------------------------------- intervals
+
+
+def test_bootstrap_intervals_hold_the_estimate_shrink_with_units_and_are_asked_for() -> None:
+    for statistic in (omega, split_half):
+        widths = []
+        for units in (40, 400):
+            found = statistic(scale(units, [0.7] * 6), resamples=99, generator=np.random.default_rng(1))
+            assert found.ci is not None
+            assert found.ci.low < found.estimate < found.ci.high
+            assert found.ci == statistic(scale(units, [0.7] * 6), resamples=99, generator=np.random.default_rng(1)).ci
+            widths.append(found.ci.high - found.ci.low)
+        assert 2 < widths[0] / widths[1] < 5  # the square root of ten
+        assert statistic(scale(40, [0.7] * 6), generator=np.random.default_rng(1)).ci is None
+
+
+def test_bootstrap_intervals_cover_a_known_reliability() -> None:
+    """Six items with loading .7 and uniqueness .51: both reliabilities are 36 (.49) / (36 (.49) + 6 (.51)) = .8522."""
+    truth, inside = 36 * 0.49 / (36 * 0.49 + 6 * 0.51), []
+    for seed in range(60):
+        draw = np.random.default_rng(seed)
+        table = 0.7 * draw.normal(size=(80, 1)) + math.sqrt(0.51) * draw.normal(size=(80, 6))
+        low, high, _ = split_half(table, resamples=99, generator=draw).ci or Interval(math.nan, math.nan, 0)
+        inside.append(low <= truth <= high)
+    assert np.mean(inside) >= 0.85  # nominal .95; three errors of sixty below what a percentile interval covers
+
+
+def test_an_interval_needs_a_generator_and_enough_resamples() -> None:
+    with pytest.raises(OutOfRange, match="needs a generator and at least 40 resamples; 99 without a generator given"):
+        omega(scale(40, [0.7] * 6), resamples=99)
+    with pytest.raises(OutOfRange, match="at least 40 resamples; 10 given"):
+        split_half(scale(40, [0.7] * 6), resamples=10, generator=np.random.default_rng(0))

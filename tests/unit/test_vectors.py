@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from neuromod_core.calibrate.causal import Causal
-from neuromod_core.calibrate.contrast import load_contrast
+from neuromod_core.calibrate.complete import crossed
+from neuromod_core.calibrate.contrast import Pair, load_contrast
 from neuromod_core.calibrate.methods import METHODS, first_component, legacy, pca, unit
 from neuromod_core.calibrate.validate import (
     areas,
@@ -50,7 +51,7 @@ def few(seed: int = 2) -> tuple[np.ndarray, np.ndarray]:
 
 def test_a_planted_concept_is_found_where_it_is() -> None:
     states = planted(3.0)
-    card, found = fit("c", states, TOPICS, last=states)
+    card, found = fit("c", {"mean": states, "last": states}, TOPICS)
     assert card.layer == 5
     assert set(card.layers) == {5}
     assert found.vector[3] > 0.9
@@ -65,8 +66,9 @@ def test_a_planted_concept_is_found_where_it_is() -> None:
 
 def test_the_sign_is_that_of_the_positive_pole_for_every_method() -> None:
     states = planted(3.0)
-    for name in METHODS:
-        forward, backward = (fit("c", each, TOPICS, method=name)[1] for each in (states, states[:, ::-1].copy()))
+    for name in set(METHODS) - {"legacy"}:
+        poles = states, states[:, ::-1].copy()
+        forward, backward = (fit("c", {"mean": each}, TOPICS, method=name)[1] for each in poles)
         assert forward.vector == pytest.approx(-backward.vector, abs=1e-6), name
         assert forward.vector[3] > 0.8, name
 
@@ -81,6 +83,44 @@ def test_the_published_recipe_takes_the_concept_away() -> None:
     assert METHODS["mean_difference"](states[:, :, 0])[3] > 0.9
 
 
+def test_a_vector_of_the_published_recipe_is_never_valid() -> None:
+    card, found = fit("c", {"mean": planted(6.0)}, TOPICS, method="legacy")
+    assert card.failures == ("the published recipe is here to be compared",) or len(card.failures) > 1
+    assert not card.valid
+    assert (found.vectors == found.vector).all(), "one direction for all layers"
+    assert card.separation == pytest.approx(fit("c", {"mean": planted(6.0)}, TOPICS)[0].others["legacy"][0]), (
+        "chosen or compared, it is the same recipe"
+    )
+
+
+def test_a_vector_can_be_made_at_the_last_token() -> None:
+    mean, last = planted(0.0), planted(3.0)
+    card, found = fit("c", {"mean": mean, "last": last}, TOPICS, position="last")
+    assert (card.position, card.layer) == ("last", 5)
+    assert found.vector[3] > 0.9
+    assert abs(card.others["mean of tokens"][0]) < 1
+    with pytest.raises(CalibrationError, match="Position 'last' was not read; there are mean"):
+        fit("c", {"mean": mean}, TOPICS, position="last")
+
+
+def test_a_topic_is_judged_by_the_vector_made_without_it_whatever_its_place() -> None:
+    """A set with some of the topics, under their names, is judged topic by topic; strange ones by the whole vector."""
+    states = planted(3.0)
+    _, found = fit("c", {"mean": states}, TOPICS)
+    own = sorted(set(TOPICS))
+    pairs = [Pair(topic, "a", "b") for topic in TOPICS]
+    here = states[:, :, 5]
+    some = NUMBERS >= 7
+    without = np.stack([found.without[topic] for topic in NUMBERS[some]])
+    by_hand = separation(np.einsum("psw,pw->ps", here[some], without)[..., None])[0]
+    part = [pair for pair, kept in zip(pairs, some, strict=True) if kept]
+    assert crossed(found, own, here[some], part) == pytest.approx(by_hand)
+    strange = [Pair(f"other {pair.topic}", "a", "b") for pair in part]
+    assert crossed(found, own, here[some], strange) == pytest.approx(
+        separation((here[some] @ found.vector)[..., None])[0]
+    )
+
+
 def test_pca_of_differences_is_pca_of_states_centred_within_their_pair() -> None:
     states = planted(2.0)[:, :, 5]
     centred = (states - states.mean(1, keepdims=True)).reshape(-1, 16)
@@ -90,11 +130,11 @@ def test_pca_of_differences_is_pca_of_states_centred_within_their_pair() -> None
 
 def test_an_unknown_method_suggests_the_nearest() -> None:
     with pytest.raises(UnknownName, match=r"No extraction method is called 'logistc'.*'logistic'"):
-        fit("c", planted(1.0), TOPICS, method="logistc")
+        fit("c", {"mean": planted(1.0)}, TOPICS, method="logistc")
 
 
 def test_label_shuffled_vectors_have_the_size_and_not_the_concept() -> None:
-    _, found = fit("c", planted(3.0), TOPICS)
+    _, found = fit("c", {"mean": planted(3.0)}, TOPICS)
     assert np.linalg.norm(found.shuffled, axis=-1) == pytest.approx(np.ones(SHUFFLES))
     assert abs((found.shuffled @ found.vector).mean()) < 0.4
     assert len(np.unique(found.shuffled.round(6), axis=0)) == SHUFFLES
@@ -181,11 +221,11 @@ def test_activations_that_are_not_finite_are_refused() -> None:
     states = planted(1.0)
     states[3, 1, 2, 0] = np.nan
     with pytest.raises(CalibrationError, match="The activations of contrast set 'c' are not finite"):
-        fit("c", states, TOPICS)
+        fit("c", {"mean": states}, TOPICS)
 
 
 def test_a_vector_that_fails_says_why_and_is_refused_by_packs() -> None:
-    card, found = fit("noise", planted(0.0), TOPICS)
+    card, found = fit("noise", {"mean": planted(0.0)}, TOPICS)
     assert not card.valid
     assert any(clause.startswith("topics do not agree on d'") for clause in card.failures)
     subject = Subject("m", shape=None, vectors={"noise": Vector("noise", 0, found.vector, 1.0, card.valid)})  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from neuromod_core.effects.base import EFFECTS, Stage, in_range
@@ -32,6 +33,30 @@ class LogitNoise(LogitEffect):
         """See `LogitEffect.edit`."""
         noise = normals(step.streams, "logit_noise", step.index[:, None], logits.shape[-1])[:, 0]
         return logits + (self.span * dose[:, None] * noise).to(logits.dtype)
+
+
+@EFFECTS.add("random_logit_bias")
+@dataclass(frozen=True, kw_only=True)
+class RandomLogitBias(LogitEffect):
+    """Like some tokens better than others, for no reason:  z' = z + span d e,  e ~ N(0, I), drawn once per row.
+
+    span is in nats. The same tokens stay preferred through a whole response, which noise drawn anew does not do: a sham
+    of every effect that favours words, without a content of its own.  Source: this project.
+    """
+
+    span: float = 1.0
+    doses = (0.0, 2.0)
+    observable, moves = "logit_distance", 1
+    stochastic = True
+
+    def __post_init__(self) -> None:
+        in_range(self.span, 0.001, 20.0, "random_logit_bias: span (nats)")
+
+    def edit(self, logits: Tensor, dose: Tensor, step: Step) -> Tensor:
+        """See `LogitEffect.edit`."""
+        once = torch.zeros_like(step.index)[:, None]
+        bias = normals(step.streams, "random_logit_bias", once, logits.shape[-1])[:, 0]
+        return logits + (self.span * dose[:, None] * bias).to(logits.dtype)
 
 
 @EFFECTS.add("exclude_top_choices")

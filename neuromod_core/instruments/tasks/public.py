@@ -9,13 +9,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.error import URLError
 
 from neuromod_core.instruments.texts import Text
 from neuromod_core.kernel.errors import DataError, IntegrityError
 from neuromod_core.kernel.register import unknown
-from neuromod_core.kernel.types import file_digest
+from neuromod_core.kernel.types import digest, file_digest
 
 _RAW = "https://raw.githubusercontent.com"
 _GITHUB = "https://github.com"
@@ -28,6 +30,7 @@ _COLUMNS = {
     "bad": "sentence_bad",
 }
 PAIRS_EACH = 100
+TIMEOUT = 30.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,28 @@ PUBLIC = {
         licence="CC BY 4.0",
         source="Warstadt et al. 2020, TACL 8:377; the first 100 pairs of each paradigm, see `shorten_blimp`",
     ),
+    "empath": PublicFile(
+        path="empath/categories.tsv",
+        sha256="592c6974c183b65b56248628316631f938c29c2ab90334022cdbfdcda45ef1f7",
+        url=f"{_RAW}/Ejhfast/empath-client/3f77509adf4e48a5f90aa991e2169ef23a0393dd/empath/data/categories.tsv",
+        licence="MIT",
+        source="Fast, Chen & Bernstein 2016, CHI (Empath)",
+    ),
+    **{
+        f"goemotions-{name.partition('.')[0]}": PublicFile(
+            path=f"goemotions/{name}",
+            sha256=sha256,
+            url=f"{_RAW}/monologg/GoEmotions-pytorch/b75f9d3a8b76bc1060687925b04ca98a1b8ea66b/data/original/{name}",
+            licence="Apache-2.0",
+            source="Demszky et al. 2020, ACL (GoEmotions; a mirror of its original split)",
+        )
+        for name, sha256 in (
+            ("dev.tsv", "575489c079c9de1097062a01738f998590d6b7ead66dd1c9fd1d2ba01fd8bc62"),
+            ("labels.txt", "45c3ef86782d2a4d7fedcd6d8c111aa0d0e94720689bd164fac94fefb4495a89"),
+            ("test.tsv", "0587b2dd8b27b97352adbfc3fb083d46005c8946657fdc2b1ca8b1cc7f1f8be4"),
+            ("train.tsv", "1c254a142be5c00e80d819b9ae1bbd36d94b2eeb8f4b1271846508d57e57d9c5"),
+        )
+    },
     "ldnoobw": PublicFile(
         path="ldnoobw/en.txt",
         sha256="af851ecef1d5f212caba17339b12ac39cc2fef7d78c74876f67237644fcee8bd",
@@ -106,6 +131,51 @@ def read_public(folder: Path | None, name: str) -> str:
     if (found := file_digest(path)) != pin:
         raise IntegrityError(f"{PUBLIC[name].path} has SHA-256 {found[:12]}...; {pin[:12]}... was pinned.")
     return path.read_text(encoding="utf-8")
+
+
+def place(file: PublicFile, folder: Path, data: bytes, origin: str) -> Path:
+    """Write a public file into a data folder, complete and as pinned, or not at all; return where it is.
+
+    Raises:
+        IntegrityError: for other bytes than the pinned ones, naming where they came from.
+    """
+    if (found := digest(data)) != file.sha256:
+        raise IntegrityError(f"{origin} gives a file of SHA-256 {found[:12]}...; {file.sha256[:12]}... is pinned.")
+    path = folder / file.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".part")
+    scratch.write_bytes(data)
+    scratch.replace(path)
+    return path
+
+
+def fetch(file: PublicFile, folder: Path) -> Path:
+    """Download a public file into a data folder, complete and as pinned, or not at all; return where it is.
+
+    Raises:
+        DataError: if its address does not answer.
+        IntegrityError: if it gives another file.
+    """
+    try:
+        with urllib.request.urlopen(file.url, timeout=TIMEOUT) as answer:  # an address of a table of pinned files
+            data: bytes = answer.read()
+    except (URLError, TimeoutError) as cause:
+        raise DataError(f"{file.url} does not answer ({cause}); put the file at {file.path} by hand.") from None
+    return place(file, folder, data, file.url)
+
+
+def adopt(source: Path, folder: Path) -> tuple[str, ...]:
+    """Copy the public files that lie in another folder and not yet in the data folder; return their names.
+
+    Raises:
+        IntegrityError: for a file that is not the pinned one.
+    """
+    found = [name for name, file in PUBLIC.items() if (source / file.path).is_file()]
+    new = [name for name in found if not (folder / PUBLIC[name].path).is_file()]
+    for name in new:
+        path = source / PUBLIC[name].path
+        place(PUBLIC[name], folder, path.read_bytes(), path.as_posix())
+    return tuple(new)
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,18 @@
-"""What models without finite-sample theory have in common: Wald and likelihood-ratio tests, labelled asymptotic."""
+"""What models without finite-sample theory have in common: tests by likelihood ratio, referred to t and F."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from neuromod_core.kernel.errors import DataError, OutOfRange
+from neuromod_core.stats.mixed.design import Term
 from neuromod_core.stats.mixed.lmm import LinearFit
+from neuromod_core.stats.mixed.maximum import Maximum
 from neuromod_core.stats.mixed.result import (
     Coefficient,
     Component,
@@ -27,7 +30,8 @@ from neuromod_core.stats.sample import FloatArray
 class LikelihoodFit:
     """A model fitted by maximum likelihood; `str()` is one sentence per coefficient and one per grouping factor.
 
-    coefficients: on the scale of the link, with Wald tests and intervals.  terms: a Wald chi-squared test per term.
+    coefficients: on the scale of the link, tested by likelihood ratio, with Wald's intervals; see `tested`.
+    terms: a likelihood-ratio test per term.
     covariance: (p, p) of the coefficients.  parameters: their number, with those of the covariances.
     converged: whether the gradient vanishes and the likelihood curves down.
     singular: whether a covariance has a direction without variance.
@@ -70,7 +74,7 @@ class LikelihoodFit:
         return self.coefficients[position(name, (c.name for c in self.coefficients), "fixed effect")]
 
     def term(self, name: str) -> TermTest:
-        """Return the Wald test of the term called `name`.
+        """Return the likelihood-ratio test of the term called `name`.
 
         Raises:
             UnknownName: when there is none.
@@ -123,31 +127,59 @@ def likelihood_ratio(
     )
 
 
-def wald(name: str, estimate: float, variance: float, level: float, n: int, method: str) -> Coefficient:
-    """Return a coefficient with its asymptotic normal test."""
+class Effects(NamedTuple):
+    """Coefficients of the link scale: names, values (p,), covariance (p, p), and how they come from the parameters.
+
+    rows: (p, s), so that the values are rows @ parameters.  spans: columns of each term.
+    """
+
+    names: Sequence[str]
+    spans: Mapping[str, tuple[int, ...]]
+    values: FloatArray
+    covariance: FloatArray
+    rows: FloatArray
+
+
+def wald(name: str, estimate: float, variance: float, df: float, level: float, n: int, method: str) -> Coefficient:
+    """Return a coefficient with Wald's test and interval, by Student's t."""
     se = math.sqrt(variance)
     return Coefficient(
         estimate=estimate,
-        ci=interval(estimate, se, math.inf, level),
+        ci=interval(estimate, se, df, level),
         statistic=estimate / se,
-        pvalue=two_sided(estimate / se, math.inf),
+        pvalue=two_sided(estimate / se, df),
         n=n,
         method=method,
         name=name,
         se=se,
-        df=math.inf,
+        df=df,
     )
 
 
-def wald_terms(
-    spans: Mapping[str, tuple[int, ...]], estimates: FloatArray, covariance: FloatArray, n: int, method: str
-) -> tuple[TermTest, ...]:
-    """Return the chi-squared test of each term:  b' V^-1 b."""
-    out = []
-    for name, columns in spans.items():
-        at = list(columns)
-        b, v = estimates[at], covariance[np.ix_(at, at)]
-        statistic = float(b @ np.linalg.solve(v, b))
-        p = upper_tail(statistic, len(at), math.inf)
-        out.append(TermTest(name=name, statistic=statistic, df1=len(at), df2=math.inf, pvalue=p, n=n, method=method))
-    return tuple(out)
+def tested(
+    effects: Effects, found: Maximum, terms: Sequence[Term], level: float, method: str
+) -> tuple[tuple[Coefficient, ...], tuple[TermTest, ...]]:
+    """Return the coefficients and the terms with their likelihood-ratio tests.
+
+    With LR the statistic of d constraints and df = units - 1, those of the grouping factor with the fewest levels:
+    sign(b) sqrt(LR) is referred to t on df, and LR / d to F on (d, df), as in designs that treat within units; for many
+    units that is Wilks' chi-squared. Intervals are Wald's, by the same t.
+    Source: Wilks 1938; Schluchter & Elashoff 1990, J Stat Comput Simul 37:69;  Pinheiro & Bates 2000, section 2.4.
+    """
+    n, df = terms[0].levels, float(min(term.levels for term in terms) - 1)
+    label = f"{method}, likelihood ratio"
+    losses = [found.loss(row[None], np.zeros(1)) for row in effects.rows]
+    coefficients = []
+    for name, b, v, loss in zip(
+        effects.names, effects.values.tolist(), np.diag(effects.covariance).tolist(), losses, strict=True
+    ):
+        root = math.copysign(math.sqrt(loss), b)
+        plain = wald(name, b, v, df, level, n, label)
+        coefficients.append(replace(plain, statistic=root, pvalue=two_sided(root, df)))
+    joint = []
+    for name, columns in effects.spans.items():
+        at, d = list(columns), len(columns)
+        loss = losses[at[0]] if d == 1 else found.loss(effects.rows[at], np.zeros(d))
+        p = upper_tail(loss / d, d, df)
+        joint.append(TermTest(name=name, statistic=loss / d, df1=d, df2=df, pvalue=p, n=n, method=label))
+    return tuple(coefficients), tuple(joint)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from neuromod_core.kernel.errors import DataError
 from neuromod_core.stats.mixed import random_effects as effects
-from neuromod_core.stats.mixed.asymptotic import LikelihoodFit, wald, wald_terms
+from neuromod_core.stats.mixed.asymptotic import Effects, LikelihoodFit, tested, wald
 from neuromod_core.stats.mixed.design import Fixed, IntArray, Table, Term, ordinal_design, random_terms, table
 from neuromod_core.stats.mixed.likelihood import LATENT_VARIANCE, Cumulative, Link
 from neuromod_core.stats.mixed.marginal import Integral
@@ -26,7 +26,7 @@ from neuromod_core.stats.sample import FloatArray, open_unit
 class OrdinalFit(LikelihoodFit):
     """A fitted cumulative-link mixed model.
 
-    categories: lowest first.  thresholds: one between each two neighbours, increasing, with Wald intervals.
+    categories: lowest first.  thresholds: one between each two neighbours, increasing, with Wald's intervals.
     latent_sd: of the latent variable, given the fixed effects.
     """
 
@@ -58,7 +58,7 @@ def clmm(
     coefficient raises the response. Its `latent` value is beta / sqrt(var Z u + var F):  var F = pi^2 / 3 or 1.
     fixed, random: formulas as in `lmm`; the thresholds take the place of the intercept.
     levels: the categories, lowest first; without it numbers and ordered categories come in their own order.
-    points: as in `glmm`.  Tests and intervals are Wald's, and asymptotic.
+    points, tests and intervals: as in `glmm`.
     Source: McCullagh 1980, JRSS B 42:109; Hedeker & Gibbons 1994, Biometrics 50:933.
 
     Raises:
@@ -70,7 +70,7 @@ def clmm(
     ...          "answer": [1, 2, 2, 0, 0, 1, 1, 1, 2, 0, 2, 1]}
     >>> fit = clmm(rated, "answer ~ dose", "1 | unit")
     >>> print(str(fit.coefficient("dose")).partition(" (")[0])
-    dose: b = 2.14, SE = 1.17, 95% CI [-0.16, 4.43], z = 1.83, p = .068, 0.83 latent SD
+    dose: b = 2.14, SE = 1.17, 95% CI [-1.59, 5.86], t(3.0) = 2.33, p = .102, 0.83 latent SD
     >>> [f"{cut.name} at {cut.estimate:.2f}" for cut in fit.thresholds]
     ['0|1 at 0.09', '1|2 at 3.58']
     """
@@ -87,7 +87,7 @@ def clmm(
     q, r = np.linalg.qr(design.matrix[order] - centre)
     found = _maximum(scale, order, 2 * q, ready, integral, link)
     back = 2 * np.linalg.inv(r)
-    method = f"cumulative {link} mixed model, asymptotic, {how}"
+    method = f"cumulative {link} mixed model, {how}"
     return _fit(
         design, scale, terms, found, _natural(len(scale.names) - 1, back, centre, found), sizes, method, level, link
     )
@@ -141,10 +141,14 @@ def _thresholds(raw: FloatArray) -> FloatArray:
 
 
 class _Natural(NamedTuple):
-    """Thresholds and coefficients in the units of the data, (cuts + p,), and their covariance."""
+    """Thresholds and coefficients in the units of the data, (cuts + p,), and their covariance.
+
+    back: (p, p), from the coefficients of the search to those of the data.
+    """
 
     values: FloatArray
     covariance: FloatArray
+    back: FloatArray
 
 
 def _natural(cuts: int, back: FloatArray, centre: FloatArray, found: Maximum) -> _Natural:
@@ -158,7 +162,7 @@ def _natural(cuts: int, back: FloatArray, centre: FloatArray, found: Maximum) ->
     jacobian[:cuts, cuts:] = centre @ back
     beta = back @ raw[cuts:]
     values = np.concatenate([_thresholds(raw[:cuts]) + centre @ beta, beta])
-    return _Natural(values, jacobian @ found.covariance[: cuts + p, : cuts + p] @ jacobian.T)
+    return _Natural(values, jacobian @ found.covariance[: cuts + p, : cuts + p] @ jacobian.T, back)
 
 
 def _fit(
@@ -173,20 +177,25 @@ def _fit(
     link: Link,
 ) -> OrdinalFit:
     """Return the fit in the units of the data."""
-    cuts, p, n = len(scale.names) - 1, len(design.names), terms[0].levels
+    cuts, p = len(scale.names) - 1, len(design.names)
     factors = effects.settled(terms, found.parameters[cuts + p :])
     label = noted(method, converged=found.converged, singular=effects.is_singular(factors))
     spread = sum(float(((t.columns / s @ f) ** 2).sum()) for t, s, f in zip(terms, sizes, factors, strict=True))
     latent_sd = math.sqrt(spread / len(design.matrix) + LATENT_VARIANCE[link])
     between = [f"{low}|{high}" for low, high in zip(scale.names, scale.names[1:], strict=False)]
-    every = [
-        wald(name, float(b), float(v), level, n, label)
-        for name, b, v in zip([*between, *design.names], natural.values, np.diag(natural.covariance), strict=True)
-    ]
-    beta, covariance = natural.values[cuts:], natural.covariance[cuts:, cuts:]
+    variances = np.diag(natural.covariance).tolist()
+    thresholds = tuple(
+        wald(name, b, v, terms[0].levels - 1, level, terms[0].levels, label)
+        for name, b, v in zip(between, natural.values.tolist(), variances, strict=False)
+    )
+    covariance = natural.covariance[cuts:, cuts:]
+    rows = np.zeros((p, len(found.parameters)))
+    rows[:, cuts : cuts + p] = natural.back
+    fixed = Effects(design.names, design.terms, natural.values[cuts:], covariance, rows)
+    coefficients, joint = tested(fixed, found, terms, level, label)
     return OrdinalFit(
-        coefficients=tuple(_latent(each, latent_sd) for each in every[cuts:]),
-        terms=wald_terms(design.terms, beta, covariance, n, label),
+        coefficients=tuple(_latent(each, latent_sd) for each in coefficients),
+        terms=joint,
         components=effects.components(terms, factors, sizes),
         covariance=covariance,
         log_likelihood=found.value,
@@ -196,7 +205,7 @@ def _fit(
         singular=effects.is_singular(factors),
         method=method,
         categories=scale.names,
-        thresholds=tuple(every[:cuts]),
+        thresholds=thresholds,
         latent_sd=latent_sd,
     )
 

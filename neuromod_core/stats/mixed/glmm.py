@@ -11,7 +11,7 @@ import pandas as pd
 
 from neuromod_core.kernel.errors import DataError
 from neuromod_core.stats.mixed import random_effects as effects
-from neuromod_core.stats.mixed.asymptotic import LikelihoodFit, wald, wald_terms
+from neuromod_core.stats.mixed.asymptotic import Effects, LikelihoodFit, tested
 from neuromod_core.stats.mixed.design import Fixed, Table, Term, fixed_design, numeric_response, random_terms, table
 from neuromod_core.stats.mixed.likelihood import Binomial
 from neuromod_core.stats.mixed.marginal import Integral
@@ -34,7 +34,8 @@ def glmm(
     """Return the logistic mixed model of the rows of `data`, a table or a mapping from names to (rows,) columns.
 
     Model:  y ~ Binomial(m, p),  logit p = X beta + Z u,  u ~ N(0, Sigma) per level of each grouping factor.
-    Coefficients are log odds ratios given the random effects; tests and intervals are Wald's, and asymptotic.
+    Coefficients are log odds ratios given the random effects. Tests are by likelihood ratio, referred to t and F on
+    units - 1 degrees of freedom; intervals are Wald's, by the same t.
     fixed, random: formulas as in `lmm`.  trials: the column of m; without it y is 0 or 1.
     points: of adaptive Gauss-Hermite quadrature per dimension for one term of one or two effects (9 by default, 1 is
     Laplace); several terms are integrated by Laplace's approximation.
@@ -49,7 +50,7 @@ def glmm(
     >>> cells = {"unit": [1, 1, 2, 2, 3, 3, 4, 4], "pack": [0, 1] * 4, "yes": [2, 5, 1, 3, 6, 8, 0, 4], "of": [9] * 8}
     >>> fit = glmm(cells, "yes ~ pack", "1 | unit", trials="of")
     >>> print(str(fit.coefficient("pack")).partition(" (")[0])
-    pack: b = 1.66, SE = 0.61, 95% CI [0.47, 2.85], z = 2.74, p = .006
+    pack: b = 1.66, SE = 0.61, 95% CI [-0.27, 3.59], t(3.0) = 2.95, p = .060
     >>> print(fit.components[0])
     unit: SD(Intercept) = 1.06 (4 levels)
     """
@@ -65,7 +66,7 @@ def glmm(
     q, r = np.linalg.qr(design.matrix[order])
     back = 2 * np.linalg.inv(r)  # of coefficients whose standard errors are about 1
     found = _maximum(Binomial(outcome.successes[order], outcome.trials[order]), 2 * q, ready, integral)
-    return _fit(design, terms, found, back, sizes, f"binomial mixed model, asymptotic, {how}", level)
+    return _fit(design, terms, found, back, sizes, f"binomial mixed model, {how}", level)
 
 
 def _outcome(frame: pd.DataFrame, design: Fixed, trials: str | None) -> Binomial:
@@ -109,17 +110,16 @@ def _fit(
     level: float,
 ) -> LikelihoodFit:
     """Return the fit in the units of the data."""
-    p, n = len(design.names), terms[0].levels
+    p = len(design.names)
     factors = effects.settled(terms, found.parameters[p:])
     label = noted(method, converged=found.converged, singular=effects.is_singular(factors))
-    beta, covariance = back @ found.parameters[:p], back @ found.covariance[:p, :p] @ back.T
-    coefficients = [
-        wald(name, float(b), float(v), level, n, label)
-        for name, b, v in zip(design.names, beta, np.diag(covariance), strict=True)
-    ]
+    rows = np.hstack([back, np.zeros((p, len(found.parameters) - p))])
+    covariance = rows @ found.covariance @ rows.T
+    fixed = Effects(design.names, design.terms, rows @ found.parameters, covariance, rows)
+    coefficients, joint = tested(fixed, found, terms, level, label)
     return LikelihoodFit(
-        coefficients=tuple(coefficients),
-        terms=wald_terms(design.terms, beta, covariance, n, label),
+        coefficients=coefficients,
+        terms=joint,
         components=effects.components(terms, factors, sizes),
         covariance=covariance,
         log_likelihood=found.value,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg import null_space
 from scipy.optimize import minimize
 
 from neuromod_core.stats.sample import FloatArray
@@ -19,12 +20,36 @@ Objective = Callable[[FloatArray], float]
 
 
 class Maximum(NamedTuple):
-    """Parameters (s,), the log likelihood, their (s, s) asymptotic covariance, and whether it is a maximum."""
+    """Parameters (s,), the log likelihood, their (s, s) asymptotic covariance, and whether it is a maximum.
+
+    objective: the log likelihood, of parameters.  scale: (s,), about the standard error of each.
+    """
 
     parameters: FloatArray
     value: float
     covariance: FloatArray
     converged: bool
+    objective: Objective
+    scale: FloatArray
+
+    def loss(self, rows: FloatArray, values: FloatArray) -> float:
+        """Return the likelihood-ratio statistic of  rows @ parameters = values:  2 (max log L - max log L under it).
+
+        rows: (d, s).  values: (d,).  The search starts where the maximum would be if log L were quadratic.
+        """
+        spread = self.covariance @ rows.T
+        away = rows @ self.parameters - values
+        start = self.parameters - spread @ np.linalg.pinv(rows @ spread) @ away
+        free = null_space(rows * self.scale)
+
+        def negative(at: FloatArray) -> tuple[float, FloatArray]:
+            return -held(at), -gradient(held, at)
+
+        def held(at: FloatArray) -> float:
+            return self.objective(start + self.scale * (free @ at))
+
+        found = minimize(negative, np.zeros(free.shape[1]), jac=True, method="BFGS", options={"gtol": 1e-5})
+        return max(2 * (self.value + float(found.fun)), 0.0)
 
 
 def maximise(objective: Objective, starts: Sequence[FloatArray], scale: FloatArray) -> Maximum:
@@ -43,15 +68,15 @@ def maximise(objective: Objective, starts: Sequence[FloatArray], scale: FloatArr
     found = []
     for start in starts:
         search = minimize(negative, start / scale, jac=True, method="BFGS", options=options)
-        found.append(_polish(scaled, np.asarray(search.x)))
+        found.append(_polish(scaled, np.asarray(search.x), scale))
         if found[-1].converged:
             break
     best = max(found, key=lambda end: (end.converged, end.value))
     covariance = best.covariance * np.outer(scale, scale)
-    return Maximum(best.parameters * scale, best.value, covariance, best.converged)
+    return Maximum(best.parameters * scale, best.value, covariance, best.converged, objective, scale)
 
 
-def _polish(objective: Objective, at: FloatArray) -> Maximum:
+def _polish(objective: Objective, at: FloatArray, scale: FloatArray) -> Maximum:
     """Return the maximum after Newton steps with the curvature where the search ended."""
     curvature = -hessian(objective, at)
     values, vectors = np.linalg.eigh(curvature)
@@ -69,7 +94,7 @@ def _polish(objective: Objective, at: FloatArray) -> Maximum:
         if reached < value - 1e-10 * (1 + abs(value)):
             break
         at, value = at + step, reached
-    return Maximum(at, value, covariance, bool(values.min() > -100 * floor) and gain < ACCEPTED)
+    return Maximum(at, value, covariance, bool(values.min() > -100 * floor) and gain < ACCEPTED, objective, scale)
 
 
 def gradient(objective: Objective, at: FloatArray) -> FloatArray:

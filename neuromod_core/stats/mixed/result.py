@@ -12,13 +12,15 @@ import numpy as np
 from scipy.special import chdtrc, fdtrc, ndtr, ndtri, stdtr, stdtrit
 
 from neuromod_core.kernel.errors import UnknownName
-from neuromod_core.stats.result import Cell, Interval, Result, _number, _probability
+from neuromod_core.stats.result import Cell, Interval, Result, probability, rounded
 from neuromod_core.stats.sample import FloatArray, open_unit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coefficient(Result):
-    """One fixed effect or one contrast of them:  statistic = estimate / se, a t on `df`, normal where that is infinite.
+    """One fixed effect or one contrast of them, with a t on `df` degrees of freedom.
+
+    statistic: estimate / se, or the signed root of the likelihood ratio where the method says so.
 
     name: of the column of the design matrix, or of the contrast.
     se: standard error, in the unit of the estimate.
@@ -36,11 +38,11 @@ class Coefficient(Result):
     def _clauses(self) -> list[str]:
         distribution = f"t({self.df:.1f})" if math.isfinite(self.df) else "z"
         return [
-            f"b = {_number(self.estimate)}",
-            f"SE = {_number(self.se)}",
+            f"b = {rounded(self.estimate)}",
+            f"SE = {rounded(self.se)}",
             *([str(self.ci)] if self.ci else []),
-            f"{distribution} = {_number(self.statistic)}",
-            _probability("p", self.pvalue),
+            f"{distribution} = {rounded(self.statistic)}",
+            probability("p", self.pvalue),
         ]
 
 
@@ -51,7 +53,7 @@ class LatentCoefficient(Coefficient):
     latent: float
 
     def _clauses(self) -> list[str]:
-        return [*super()._clauses(), f"{_number(self.latent)} latent SD"]
+        return [*super()._clauses(), f"{rounded(self.latent)} latent SD"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +73,8 @@ class TermTest:
 
     def __str__(self) -> str:
         law = f"F({self.df1}, {self.df2:.1f})" if math.isfinite(self.df2) else f"chi2({self.df1})"
-        p = _probability("p", self.pvalue)
-        return f"{self.name}: {law} = {_number(self.statistic)}, {p} ({self.method}, n = {self.n})"
+        p = probability("p", self.pvalue)
+        return f"{self.name}: {law} = {rounded(self.statistic)}, {p} ({self.method}, n = {self.n})"
 
     def as_row(self) -> dict[str, Cell]:
         """Return the row of a verdicts table: a joint test has no single estimate, so those cells are None."""
@@ -101,9 +103,9 @@ class Component:
     correlations: tuple[tuple[float, ...], ...]
 
     def __str__(self) -> str:
-        parts = [f"SD({name}) = {_number(sd)}" for name, sd in zip(self.names, self.sds, strict=True)]
+        parts = [f"SD({name}) = {rounded(sd)}" for name, sd in zip(self.names, self.sds, strict=True)]
         pairs = [(i, j) for i in range(len(self.names)) for j in range(i)]
-        parts += [f"r({self.names[j]}, {self.names[i]}) = {_number(self.correlations[i][j])}" for i, j in pairs]
+        parts += [f"r({self.names[j]}, {self.names[i]}) = {rounded(self.correlations[i][j])}" for i, j in pairs]
         return f"{self.group}: {', '.join(parts)} ({self.levels} levels)"
 
 

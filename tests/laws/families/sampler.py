@@ -187,6 +187,11 @@ def logit_noise(effect, z: Array, dose: float, spot: Spot) -> Array:
     return np.array([value + effect.span * dose * e for value, e in zip(z, drawn, strict=True)])
 
 
+def random_logit_bias(effect, z: Array, dose: float, spot: Spot) -> Array:
+    drawn = normals((spot.stream,), "random_logit_bias", torch.tensor([[0]]), len(z))[0, 0].tolist()
+    return np.array([value + effect.span * dose * e for value, e in zip(z, drawn, strict=True)])
+
+
 def exclude_top_choices(effect, z: Array, dose: float, spot: Spot) -> Array:
     p = softmax(z.astype(float))
     drawn = float(uniforms((spot.stream,), "exclude_top_choices", torch.tensor([[spot.index]]), 1))
@@ -221,6 +226,7 @@ TWINS = {
     "min_p": min_p,
     "presence_penalty": presence_penalty,
     "pulsed_sampler": pulsed_sampler,
+    "random_logit_bias": random_logit_bias,
     "repetition_penalty": repetition_penalty,
     "temperature": temperature,
     "temperature_ramp": temperature_ramp,

@@ -1,0 +1,146 @@
+"""How long all eight scales take, in the primary reading of the embedded model, one wording a cell: 64 units x 8 arms.
+
+    python benchmarks/instruments.py [--shards N] [--units 64] [--per-shard 8]
+
+Cells are those of the reference study's arms, administered by the code that studies use. Scales are given whole, and in
+the short forms that `instruments=all` registers. --shards measures only so many of the shards and multiplies: the
+result then says that it is extrapolated, and how far shards differed. Writes benchmarks/results/instruments.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a script too
+
+from benchmarks.engine import commit_of, product_rate
+from flows.settings import settings
+from neuromod_core.engine import best_path, dosed
+from neuromod_core.instruments import Scale
+from neuromod_core.packs import Pack
+from neuromod_core.trial.administer import statement_lines
+from neuromod_core.trial.plan import Cell
+from neuromod_core.trial.prompts import Prompter
+from neuromod_core.trial.register import units_of
+from neuromod_core.trial.room import Room, Seat
+from tasks.lab import Places, calibration, library, model
+
+ROOT = Path(__file__).resolve().parents[1]
+CACHE = Path.home() / ".cache" / "neuromod"
+TARGET = 12 * 60
+MATCHED = 0.2  # dose of the entropy placebo's temperature: its size does not change the time
+OUT = Console(width=120)
+Figures = dict[str, object]
+
+
+def single(pack: Pack) -> Pack:
+    """Return the pack as one cell receives it; a first member of an ensemble, a matched temperature."""
+    return pack.matched(MATCHED) if pack.match else pack.singles[0]
+
+
+def shards(room: Room, packs: Sequence[Pack], units: int, per: int) -> list[list[Seat]]:
+    """Return the seats of every shard: each unit under each arm, asked the statements alone."""
+    config = settings(
+        ["study=reproduce", "instruments=all", f"design.units={units}", f"design.units_per_shard={per}"]
+    ).config()
+    dealt = units_of(config, room.prompter.library)
+    seats = [
+        [
+            Seat(Cell(f"{unit.unit_id}/{pack.name}", unit.unit_id, period, 0, 0, "statements"), unit, pack)
+            for period, pack in enumerate(packs)
+        ]
+        for unit in dealt
+    ]
+    return [list(chain.from_iterable(seats[start : start + per])) for start in range(0, units, per)]
+
+
+def timed(room: Room, scales: Sequence[Scale], given: Sequence[Sequence[Seat]], wanted: int) -> Figures:
+    """Return the figures of administering `wanted` shards, and what all of them take."""
+    here = Room(room.session, room.subject, room.prompter, tuple(scales), room.batch, room.story_tokens, room.seed)
+    seconds, read = [], 0
+    for shard in given[:wanted]:
+        begun = time.perf_counter()
+        lines = statement_lines(here, shard)
+        seconds.append(time.perf_counter() - begun)
+        read += sum(int(str(line["keyed_tokens"])) + int(str(line["antonym_tokens"])) for line in lines)
+        if any(line["keyed_ll"] is None for line in lines):
+            raise SystemExit("A sentence has no likelihood: no figure.")
+        OUT.log(f"shard {len(seconds)} of {min(wanted, len(given))}: {seconds[-1]:.1f} s")
+    total = statistics.mean(seconds) * len(given)
+    return {
+        "items": sum(len(scale.items) for scale in scales),
+        "shards measured": len(seconds),
+        "shards": len(given),
+        "seconds a shard": seconds,
+        "extrapolated": len(seconds) < len(given),
+        "minutes": total / 60,
+        "tokens scored a second": read / sum(seconds),
+        "target reached": total <= TARGET,
+    }
+
+
+def measured(given: argparse.Namespace) -> Figures:
+    """Return the figures of whole scales and of registered short forms."""
+    config, texts = settings(["study=reproduce", "instruments=all"]).config(), library(str(ROOT))
+    packs = [texts.pack(name) for name in config.arms]
+    loaded = model(config.model, str(CACHE))
+    subject = calibration(loaded, tuple(packs), Places(str(ROOT), str(CACHE), "runs", None)).admitting().subject
+    whole = [texts.scale(name) for name in config.scales]
+    short = texts.administered(config.scales, config.primary_scale, config.foil_items)
+    with dosed(loaded, best_path(loaded)) as session:
+        room = Room(session, subject, Prompter(loaded, texts), tuple(whole), config.batch, 1, config.seed)
+        seats = shards(room, [single(pack) for pack in packs], given.units, given.per_shard)
+        statement_lines(Room(session, subject, room.prompter, tuple(short[:1]), config.batch, 1, 0), seats[0][:2])
+        forms = {name: timed(room, form, seats, given.shards) for name, form in (("whole", whole), ("short", short))}
+    return {
+        "machine": {
+            "cores": len(os.sched_getaffinity(0)),
+            "threads": torch.get_num_threads(),
+            "dtype": str(loaded.dtype).removeprefix("torch."),
+            "product GFLOP/s": product_rate(loaded.dtype),
+            "torch": torch.__version__,
+        },
+        "units": given.units,
+        "arms": len(packs),
+        "units a shard": given.per_shard,
+        "target minutes": TARGET / 60,
+        **forms,
+        "commit": commit_of(),
+    }
+
+
+def shown(figures: Figures) -> None:
+    table = Table("scales", "items", "minutes", "tokens/s", "measured", f"within {TARGET // 60} minutes")
+    for name in ("whole", "short"):
+        form = figures[name]
+        counted = f"{form['shards measured']} of {form['shards']} shards"  # type: ignore[index]
+        values = (form["items"], f"{form['minutes']:.1f}", f"{form['tokens scored a second']:.0f}")  # type: ignore[index]
+        table.add_row(name, *map(str, values), counted, "yes" if form["target reached"] else "NO")  # type: ignore[index]
+    OUT.print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shards", type=int, default=10_000, help="measure so many shards and extrapolate")
+    parser.add_argument("--units", type=int, default=64)
+    parser.add_argument("--per-shard", type=int, default=8, help="units whose cells share a batch")
+    figures = measured(parser.parse_args())
+    shown(figures)
+    file = ROOT / "benchmarks" / "results" / "instruments.json"
+    file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

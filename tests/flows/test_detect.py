@@ -1,0 +1,46 @@
+"""Detection on a closed study: cells as features, and the refusal where a study is too small."""
+
+from __future__ import annotations
+
+import pytest
+
+from neuromod_core.kernel.errors import DataError
+from neuromod_core.trial.archive import Archive
+from neuromod_core.trial.detection import cells_of, presence
+from neuromod_core.trial.legacy import by_arm
+from neuromod_core.trial.library import Library
+from tasks.detecting import _table, told
+
+
+def test_cells_of_a_closed_study(closed: Archive) -> None:
+    plan, scores = closed.plan(), _table(closed, "scores")
+    found = cells_of(plan, scores, "statement_raw")
+    assert found.packs == ("visionary_minus", "visionary_plus")
+    assert set(found.arms) == {"sham_vectors", "entropy_temperature", "visionary_plus", "visionary_minus"}
+    assert set(found.units) == {unit.vignette for unit in plan.units}
+    rows = scores[scores["reading"] == "statement_raw"].set_index(["unit_id", "arm", "member", "scale"])["value"]
+    unit = next(one for one in plan.units if one.vignette == found.units[0])
+    member = plan.arms[[arm.name for arm in plan.arms].index("visionary_plus")].members[0]
+    expected = rows[unit.unit_id, "visionary_plus", member, "pdq_s"] - rows[unit.unit_id, "placebo", "", "pdq_s"]
+    place = list(zip(found.arms, found.units, strict=True)).index(("visionary_plus", unit.vignette))
+    assert found.features[place, plan.scales.index("pdq_s")] == pytest.approx(expected)
+    with pytest.raises(DataError, match="no scores of reading 'guess'"):
+        cells_of(plan, scores, "guess")
+
+
+def test_a_study_of_two_packs_gets_a_reason_and_no_model(closed: Archive) -> None:
+    found = cells_of(closed.plan(), _table(closed, "scores"), "statement_raw")
+    with pytest.raises(DataError, match="2 dosed arms"):
+        presence(found)
+    assert [str(line["result"])[:40] for line in told(found, None)] == [
+        "No model of presence is offered: 2 dosed",
+        "No model of intensity is offered: 2 dose",
+    ]
+
+
+def test_the_weights_of_earlier_work_say_something_of_every_arm_or_why_not(closed: Archive, library: Library) -> None:
+    registration, responses = closed.registration(), _table(closed, "responses")
+    arms = {item.cell_code: item.arm for item in registration.allocation}
+    lines = by_arm(registration.plan, library.scale("pdq_s"), responses, arms)
+    assert {line.arm for line in lines} == set(arms.values())
+    assert all((line.presence is None) == (line.reason is not None) for line in lines)
