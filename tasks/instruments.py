@@ -77,9 +77,9 @@ def cards(wanted: Wanted, places: Places) -> tuple[ScaleCard, ...]:
     progress.stage("loading the model and its calibration")
     loaded = model(wanted.spec, places.cache)
     found, store = calibration(loaded, packs, places), kept(places)
-    progress.stage("scales", len(chosen) * len(STAGES))
     with dosed(loaded, best_path(loaded)) as session:
         factors = kl_factors(packs, units(session, found, places)) if packs else {}
+        progress.stage("scales", len(chosen) * len(STAGES))
         given_packs = tuple(replace(given(pack, factors, 1.0), kl=None) for pack in packs)
         desk = Desk(session, found.subject, Prompter(loaded, texts), wanted.scope)
         answers = {}

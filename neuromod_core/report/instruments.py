@@ -84,9 +84,7 @@ def card_plot(card: ScaleCard) -> Plot:
     with drawing(card.scale):
         figure = Figure(figsize=(11, 3.9), layout="constrained")
         left, centre, right = figure.subplots(1, 3, width_ratios=(1.25, 1, 1))
-        wanted = [
-            fact for fact in card.facts if fact.name in RELIABILITY or fact.name.startswith(("seeds", "alpha of ch"))
-        ]
+        wanted = [fact for fact in card.facts if fact.name in RELIABILITY or fact.name.startswith(CHANGES)]
         _dots(left, wanted, -0.5)
         left.set(xlabel=f"reliability (dashed: {NEEDED})", title=f"{card.scale}: {card.units} contexts")
         _item_rows(centre, card)

@@ -46,11 +46,12 @@ def executed_part(change: object) -> object:
 
 def test_the_audit_covers_every_factor_of_the_executed_order(closed: Archive, registration: Registration) -> None:
     (audit,) = audits(registration.plan, executed(closed, registration))
-    wanted = {"unit", "period", "carry-over", "wording", "option order", "opener", "passage"}
+    dealt = {"wording", "item wording", "option order", "option labels", "opener", "passage"}
+    wanted = {"unit", "period", "carry-over"} | dealt
     assert {row.factor for row in audit.rows} == wanted | {"batch slot", "executed index", "process"}
     assert audit.ok
     assert max(row.spread for row in audit.rows if row.factor == "batch slot") == 1
-    assert {row.spread for row in audit.rows if row.factor in ("opener", "passage", "wording")} == {0}
+    assert {row.spread for row in audit.rows if row.factor in dealt} == {0}
 
 
 def test_the_executed_order_is_kept_as_a_table_and_verified(closed: Archive, registration: Registration) -> None:

@@ -91,7 +91,9 @@ def responses(plan: Plan, labels: Labels, effect: Effect = by_default, *, noise:
 
 def _blank(here: dict[str, str], reading: str) -> dict[str, object]:
     empty = dict.fromkeys(("keyed_ll", "antonym_ll", "keyed_expressed_ll", "antonym_expressed_ll", "option_mass"))
-    counts = dict.fromkeys(("keyed_tokens", "antonym_tokens", "options_raw", "options_expressed", "option", "answer", "reason"))
+    counts = dict.fromkeys(
+        ("keyed_tokens", "antonym_tokens", "options_raw", "options_expressed", "option", "answer", "reason")
+    )
     return {**here, "reading": reading, **empty, **counts, "valid": True, "unvalidated": False}
 
 
