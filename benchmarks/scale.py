@@ -190,9 +190,9 @@ The simulation is event by event; no time passes.
 {table}
 
 *One after the other*: a worker tries every shard's claim in the registered order. Every worker meets every claim once,
-so requests grow as workers x shards. *From the list*: a worker that needs a shard reads which claims there are, and
-tries one of the next that are free. Shards done twice are backups of the last ones; the first commit counts, and no row
-counts twice.
+so requests grow as workers x shards. *From the list*, as the platform does: a worker that needs a
+shard reads which claims there are, and tries the next that is free. Shards done twice are backups of the last ones; the
+first commit counts, and no row counts twice.
 """
 
 

@@ -32,9 +32,14 @@ def turns(run: Run, numbers: Sequence[int], worker: str | None = None) -> Iterat
     """
     worker = worker or process()
     store, names = run.archive().store, _names(run)
+    begun = set(store.keys(CLAIMS))
     for number in numbers:
-        if store.put_new(f"{CLAIMS}{names[number]}", canonical({"worker": worker})):
+        claim = f"{CLAIMS}{names[number]}"
+        if claim in begun:
+            continue
+        if store.put_new(claim, canonical({"worker": worker})):
             yield number
+        begun = set(store.keys(CLAIMS))  # others went on meanwhile; a list is cheaper than trying every claim
     for number in sorted(set(missing(run)) & set(numbers), key=lambda number: digest([worker, number])):
         if names[number] not in committed(store):
             yield number
