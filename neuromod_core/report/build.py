@@ -53,8 +53,12 @@ def _arm_row(arm: Arm) -> dict[str, object]:
     effects = "; ".join(str(item) for item in pack.effects)
     if arm.role == "P1":
         effects += f" ({len(arm.members)} draws)"
-    if arm.doses:
+    if pack.match is not None:
         effects = "temperature matched per arm: " + ", ".join(f"{name} {dose:+.2f}" for name, dose in arm.doses.items())
+    elif arm.doses:
+        least, most = min(arm.doses.values()), max(arm.doses.values())
+        times = f"{least:.2f}" if least == most else f"{least:.2f} to {most:.2f}"
+        effects += f"; doses times {times}, for {pack.kl:g} nat of KL"
     return {
         "arm": arm.name,
         "role": arm.role,
@@ -93,7 +97,7 @@ def _design(plan: Plan) -> Mapping[str, object]:
         "foils": [scale for scale in plan.scales if scale != plan.primary_scale],
         "gated_out": dict(_gated_out(plan)),
         "details": {
-            "wordings": "three of each vignette, balanced over units",
+            "wordings": "three of each vignette and three of each item, balanced over units",
             "option order": f"ascending and descending, balanced; option readings on {monitored} units",
             "cells": f"{len(plan.cells)} in {plan.shards} shards",
             "dose factor": f"{plan.dose:g}",

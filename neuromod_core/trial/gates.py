@@ -188,7 +188,7 @@ def assay_gate(plan: Plan, scores: pd.DataFrame) -> Gate:
     passed = all(moved for moved, _ in outcomes) and beaten >= BEATEN
     said = "; ".join(text for _, text in outcomes)
     return Gate(
-        "G6", title, _state(passed), f"{said}; specificity {active:+.2f} beats {beaten:.0%} of {len(shams)} shams"
+        "G6", title, _state(passed), f"{said}; the shift of {active:+.2f} beats {beaten:.0%} of {len(shams)} shams"
     )
 
 
