@@ -36,13 +36,17 @@ def sign() -> None:
 def is_dead(run: FlowRun) -> bool:
     """Return whether a run that is called live was in a process of this machine that is gone.
 
-    A process that is younger than the run is another one, to which the system gave the number again.
+    A process that is younger than the run is another one, to which the system gave the number again; one that ended and
+    that its parent did not take note of is gone too.
     """
     node, _, number = str(run.labels.get(LABEL, "")).rpartition(":")
     if node != platform.node() or not number.isdecimal():
         return False
     try:
-        began = psutil.Process(int(number)).create_time()
+        process = psutil.Process(int(number))
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return True
+        began = process.create_time()
     except psutil.NoSuchProcess:
         return True
     return run.start_time is not None and began > run.start_time.timestamp() + 1.0

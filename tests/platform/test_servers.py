@@ -112,9 +112,11 @@ def slain(worker: subprocess.Popen[bytes]) -> None:
     """Kill a worker and the flow run that it started, which would go on without it."""
     if worker.poll() is None:
         mine = psutil.Process(worker.pid)
-        for process in [mine, *mine.children(recursive=True)]:
+        all_of_it = [mine, *mine.children(recursive=True)]
+        for process in all_of_it:
             process.kill()
         worker.wait()
+        psutil.wait_procs(all_of_it, timeout=30)
 
 
 def asked_for(client: SyncPrefectClient, tiny: Tiny, at: str) -> FlowRun:
