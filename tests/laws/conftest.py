@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from neuromod_core.effects import Subject
 from neuromod_core.engine.dosed import Path
 from neuromod_core.models import TINY, LoadedModel, tiny
 from neuromod_core.models.anatomy import ANATOMIES
+from tests.conftest import subject_of
 
 VARIANTS: list[tuple[str, Path]] = [(name, "library") for name in sorted(TINY)]
 VARIANTS += [(name, "fused") for name in sorted(TINY) if ANATOMIES[name].fused]
@@ -21,6 +23,12 @@ def variant(request: pytest.FixtureRequest) -> tuple[str, Path]:
 @pytest.fixture(scope="session")
 def model(variant: tuple[str, Path]) -> LoadedModel:
     return tiny(variant[0], seed=3)
+
+
+@pytest.fixture(scope="session")
+def subject(model: LoadedModel) -> Subject:
+    """The calibration of the model above: that of the other tests belongs to another `model`, and would be kept."""
+    return subject_of(model)
 
 
 @pytest.fixture(scope="session")
