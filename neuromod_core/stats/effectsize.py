@@ -193,9 +193,9 @@ def _noncentrality(t: float, df: int, share: float) -> float:
     def excess(delta: float) -> float:
         return noncentral_t(near, df, delta) - share
 
-    low, high = -8.0, 2 * near + 8
+    low = high = near  # outwards by steps: far out the distribution is not a number, though it is next to 0 or 1
     while excess(low) < 0:
-        low *= 2
+        low -= 1.0
     while excess(high) > 0:
-        high *= 2
+        high += 1.0
     return float(brentq(excess, low, high, xtol=1e-12)) * (t / near if near else 1.0)

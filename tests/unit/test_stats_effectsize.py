@@ -7,6 +7,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from neuromod_core.kernel.errors import DataError, OutOfRange
+from neuromod_core.kernel.rng import rng
 from neuromod_core.stats import Estimate, Interval, cliffs_delta, d_av, d_z, g_z, paired, paired_delta, tango_interval
 from neuromod_core.stats.effectsize import dominance_interval
 from tests.oracles.stats_effectsize import dominance
@@ -133,3 +134,17 @@ def test_the_interval_of_d_av_covers_its_truth(correlation: float, units: int) -
         low, high, _ = d_av(x, y).ci or (math.nan, math.nan, 0)
         inside.append(low <= truth <= high)
     assert 0.93 <= np.mean(inside) <= 0.98
+
+
+@pytest.mark.parametrize("n", [3, 8, 11, 12, 24, 126])
+@pytest.mark.parametrize("size", [0.0, 0.5, 1.0, 2.0, 3.0, 6.0])
+def test_intervals_are_finite_hold_the_estimate_and_their_ends_have_the_tails_asked(n: int, size: float) -> None:
+    """d = `size` exactly; at its lower end, T beyond the one observed has a probability of 2.5 %."""
+    drawn = rng(0, "exact size").standard_normal(n)
+    values = (drawn - drawn.mean()) / drawn.std(ddof=1) + size
+    found = d_z(values)
+    assert found.ci is not None
+    assert found.ci.low < found.estimate < found.ci.high
+    root = np.sqrt(n)
+    for end, share in ((found.ci.low, 0.975), (found.ci.high, 0.025)):
+        assert scipy_stats.nct.cdf(root * size, n - 1, root * end) == pytest.approx(share, abs=1e-6)
