@@ -33,6 +33,9 @@ class EffectEntry(BaseModel):
     parameters: dict[str, Scalar] = {}
 
 
+KL_UNIT = 1.0  # nats at the 95th percentile
+
+
 class PackFile(BaseModel):
     """A pack as its file spells it."""
 
@@ -46,7 +49,7 @@ class PackFile(BaseModel):
     target_scale: str | None = None
     predicted_sign: Literal[-1, 1] | None = None
     members: Annotated[int, Field(ge=0, le=10_000)] = 0
-    match: Literal["entropy"] | None = None
+    match: Literal["entropy", "kl"] | None = None  # "kl" is short for the KL unit: kl = 1 where kl is not given
     kl: Annotated[float, Field(gt=0, le=20, allow_inf_nan=False)] | None = None
 
 
@@ -119,8 +122,8 @@ def parse_pack(text: str, where: str) -> Pack:
         target_scale=file.target_scale,
         predicted_sign=file.predicted_sign,
         members=file.members,
-        match=file.match,
-        kl=file.kl,
+        match="entropy" if file.match == "entropy" else None,
+        kl=KL_UNIT if file.match == "kl" and file.kl is None else file.kl,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -218,3 +219,11 @@ def test_guards_and_falling_doses_are_read_off_the_points() -> None:
     )
     assert found.falling == (1.0,)
     assert found.broken == (1.0, 2.0)
+
+
+def test_a_placebo_matched_on_kl_is_brought_to_the_unit() -> None:
+    body = {"name": "loud", "description": "a temperature", "class": "control", "version": 1}
+    body["effects"] = [{"effect": "temperature", "weight": 0.5, "direction": "up"}]  # type: ignore[assignment]
+    matched, spelt = (parse_pack(json.dumps(body | more), "pack") for more in ({"match": "kl"}, {"kl": 1.0}))
+    assert matched == spelt
+    assert parse_pack(json.dumps(body | {"match": "kl", "kl": 0.5}), "pack").kl == 0.5
