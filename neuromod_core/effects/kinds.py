@@ -181,8 +181,12 @@ class EvictionEffect(AttentionEffect):
     recent: int
 
     def hidden(self, query: Tensor, key: Tensor, value: Tensor, dose: Tensor, place: Place) -> Tensor:
-        """Return which keys responses no longer see, (n, kv heads, keys) bool; all False where the dose is 0."""
-        position, end = place.keys[:, None, :], place.start[:, None, None]
+        """Return which keys responses no longer see, (n, kv heads, keys) bool; all False where the dose is 0.
+
+        The prompt ends where the response starts, or with what has been read so far: columns ahead are no keys.
+        """
+        end = torch.minimum(place.start, place.queries.amax(-1) + 1)[:, None, None]
+        position = place.keys[:, None, :]
         free = (position >= self.sinks) & (position < end - self.recent)
         ranked = self.importance(query, key, value, place).masked_fill(~free, float("inf"))
         rank = ranked.argsort(stable=True, dim=-1).argsort(dim=-1)

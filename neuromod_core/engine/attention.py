@@ -44,6 +44,10 @@ class Pass:
     watched: dict[int, Tensor]
     _spans: dict[Spans, Tensor | None]
 
+    def take(self, rows: Tensor) -> Pass:
+        """Return the pass of the rows at these indices; it watches for itself."""
+        return Pass(self.binding.take(rows), self.queries[rows], self.keys[rows], self.start[rows], self.cache, {}, {})
+
     def place(self, layer: int, entering: Tensor | None = None) -> Place:
         """Return where all rows are, at the output of a block (-1: the embedding)."""
         binding = self.binding

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
+from neuromod_core.engine.trunk import Trunk
+
 
 def _room(states: Tensor, capacity: int, *, grows: bool) -> Tensor:
     """Return zeros (rows, kv heads, capacity, size) for states like these; columns ahead are read, with weight 0.
@@ -29,6 +31,7 @@ class ReservedLayer(DynamicLayer):  # type: ignore[misc]
     """Keys and values of one block, (rows, kv heads, capacity, head size), of which the first `length` are filled.
 
     grows: whether it will be replaced by larger ones.
+    lines: (rows of the batch,) which line here holds each of them; None when each has its own (see `engine/trunk.py`).
     notes: what effects must remember of the text so far (router logits of the last token, evicted keys), rows first.
     """
 
@@ -37,6 +40,7 @@ class ReservedLayer(DynamicLayer):  # type: ignore[misc]
         self.capacity, self.grows = capacity, grows
         self.length = 0
         self.reserved: tuple[Tensor, Tensor] | None = None
+        self.lines: Tensor | None = None
         self.notes: dict[str, Tensor] = {}
 
     def update(
@@ -82,11 +86,15 @@ def rewind(cache: Cache, to: Mark) -> None:
         layer.length, layer.notes = to.length, dict(notes)
 
 
-def expand(cache: Cache, rows: Tensor, extra: int) -> Cache:
-    """Return a copy of the rows at these indices (an index may repeat) with room for `extra` more tokens."""
+def expand(cache: Cache, rows: Tensor, extra: int, trunk: Trunk | None = None) -> Cache:
+    """Return a copy of the rows at these indices (an index may repeat) with room for `extra` more tokens.
+
+    trunk: which lines the copy is to hold, where not every row is to have its own.
+    """
     copy = reserve(len(cache.layers), cache.get_seq_length() + extra)
-    for old, new in zip(cache.layers, copy.layers, strict=True):
-        chosen = rows.to(old.keys.device)
+    for number, (old, new) in enumerate(zip(cache.layers, copy.layers, strict=True)):
+        wanted = rows if trunk is None else rows[trunk.at(number).rows]
+        chosen = (wanted if old.lines is None else old.lines[wanted]).to(old.keys.device)
         new.update(old.keys.index_select(0, chosen), old.values.index_select(0, chosen))
         new.notes = {name: note.index_select(0, chosen) for name, note in old.notes.items()}
     return copy

@@ -19,6 +19,7 @@ from transformers.cache_utils import Cache
 from neuromod_core.engine.attention import Heads, Pass, in_the_open, keep_note, open_place, read_note
 from neuromod_core.engine.cache import reserve
 from neuromod_core.engine.session import Hidden, Readout, Session, edit_stream
+from neuromod_core.engine.trunk import Trunk, trunk_of
 from neuromod_core.kernel.errors import ModelError
 from neuromod_core.models import LoadedModel
 from neuromod_core.packs import Binding
@@ -242,16 +243,35 @@ class Fused:
         self.norm = Norm.of(model.anatomy.find(model.network, "norm"))
         self.rotary: nn.Module = model.network.base_model.rotary_emb
 
-    def states(self, now: Pass, tokens: Tensor, cache: Cache) -> Tensor:
+    def states(self, now: Pass, tokens: Tensor, cache: Cache, trunk: Trunk | None) -> Tensor:
         """Return the last hidden states (rows, tokens, width) of new tokens."""
-        hidden = edit_stream(now, -1, F.embedding(tokens, self.model.word_vectors()), None)
+        if trunk is None:
+            hidden = edit_stream(now, -1, F.embedding(tokens, self.model.word_vectors()), None)
+            return self.norm(self._through(now, hidden, self.blocks, cache))
+        ends = [*(stage.block for stage in trunk.stages[1:]), len(self.blocks)]
+        before: Tensor | None = None
+        for stage, end in zip(trunk.stages, ends, strict=True):
+            lines = now.take(stage.rows)
+            if before is None:
+                hidden = edit_stream(lines, -1, F.embedding(tokens[stage.rows], self.model.word_vectors()), None)
+            else:
+                hidden = hidden[before[stage.rows]]
+            hidden = self._through(lines, hidden, self.blocks[stage.block : end], cache)
+            for layer in cache.layers[stage.block : end]:
+                layer.lines = stage.of
+            now.watched.update({layer: states[stage.of] for layer, states in lines.watched.items()})
+            before = stage.of
+        return self.norm(hidden)[before]
+
+    def _through(self, now: Pass, hidden: Tensor, blocks: Sequence[Block], cache: Cache) -> Tensor:
+        """Return the residual stream (rows, tokens, width) after some blocks."""
         cos, sin = self.rotary(hidden, now.queries.clamp(min=0))
         turn = cos[:, :, None], sin[:, :, None]
         groups = self.model.heads // self.model.kv_heads
-        views = {window: _view(now, window, groups, hidden.dtype) for window in {block.window for block in self.blocks}}
-        for block in self.blocks:
+        views = {window: _view(now, window, groups, hidden.dtype) for window in {block.window for block in blocks}}
+        for block in blocks:
             hidden = block(now, hidden, views[block.window], turn, cache)
-        return self.norm(hidden)
+        return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return float32 logits of hidden states after the final norm."""
@@ -287,14 +307,27 @@ class FusedSession(Session):
     fused: Fused
     path = "fused"
 
+    def trunk(self, binding: Binding, alike: Tensor) -> Trunk | None:
+        """See `Session.trunk`."""
+        found = trunk_of(binding, alike, self.model.depth)
+        return found if found.shares else None
+
     def forward(
-        self, tokens: Tensor, mask: Tensor, *, pad: Tensor, binding: Binding, start: Tensor, cache: Cache | None
+        self,
+        tokens: Tensor,
+        mask: Tensor,
+        *,
+        pad: Tensor,
+        binding: Binding,
+        start: Tensor,
+        cache: Cache | None,
+        trunk: Trunk | None = None,
     ) -> Hidden:
         """See `Session.forward`."""
         held = reserve(self.model.depth, tokens.shape[1]) if cache is None else cache
         now = self.begin(tokens, _whole(mask, tokens, held), pad, binding, start, cache)
         now = replace(now, queries=now.keys[:, mask.shape[1] - tokens.shape[1] : mask.shape[1]])
-        return Hidden(self.fused.states(now, tokens, held), now.watched)
+        return Hidden(self.fused.states(now, tokens, held, trunk), now.watched)
 
     def read(self, hidden: Hidden) -> Readout:
         """See `Session.read`."""

@@ -18,6 +18,7 @@ from neuromod_core.effects import Subject
 from neuromod_core.engine.cache import expand, mark, reserve, rewind
 from neuromod_core.engine.rows import Padded, Row, distinct, pad_left, pad_right
 from neuromod_core.engine.session import UNWRITTEN, Hidden, Readout, Session
+from neuromod_core.engine.trunk import Trunk
 from neuromod_core.kernel.errors import DataError
 from neuromod_core.packs import Binding, bind
 
@@ -57,6 +58,7 @@ class _Prefix:
     binding: Binding  # of the distinct passes
     samplers: Binding  # of the rows
     follows: Tensor  # (rows,) index of the row's distinct pass
+    alike: Tensor  # (passes,) one number for all passes of one prompt
     prompt: Padded  # of the distinct passes
     cache: Cache
     after: Readout  # of the last prompt token of the distinct passes
@@ -71,9 +73,19 @@ def _read(session: Session, rows: Sequence[Row], subject: Subject, *, responses:
     passes, prompt = binding.take(first), pad_left([prompts[number] for number in first], device)
     cache = reserve(session.model.depth, prompt.tokens.shape[1])
     start = prompt.lengths if responses else torch.full_like(prompt.pad, UNWRITTEN)
-    hidden = session.forward(prompt.tokens, prompt.mask, pad=prompt.pad, binding=passes, start=start, cache=cache)
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(prompts))}
+    alike = torch.tensor([numbers[prompts[number]] for number in first], device=device)
+    hidden = session.forward(
+        prompt.tokens,
+        prompt.mask,
+        pad=prompt.pad,
+        binding=passes,
+        start=start,
+        cache=cache,
+        trunk=session.trunk(passes, alike),
+    )
     after = session.read(hidden.at(slice(None), -1))
-    return _Prefix(session, passes, binding, torch.tensor(follows, device=device), prompt, cache, after)
+    return _Prefix(session, passes, binding, torch.tensor(follows, device=device), alike, prompt, cache, after)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,20 +97,25 @@ class _Reading:
     binding: Binding
     mask: Tensor
     cache: Cache
+    trunk: Trunk | None
 
     def on(self, tokens: Tensor, mask: Tensor, start: Tensor) -> tuple[Hidden, _Reading]:
         """Return the states (n, tokens, width) of more tokens, and the reading that holds them."""
         longer = replace(self, mask=torch.cat([self.mask, mask], dim=-1))
         pad = self.prefix.prompt.pad[self.owners]
         session = self.prefix.session
-        hidden = session.forward(tokens, longer.mask, pad=pad, binding=self.binding, start=start, cache=self.cache)
+        hidden = session.forward(
+            tokens, longer.mask, pad=pad, binding=self.binding, start=start, cache=self.cache, trunk=self.trunk
+        )
         return hidden, longer
 
 
-def _open(prefix: _Prefix, owners: Tensor, room: int) -> _Reading:
-    """Return a reading with room for so many tokens after the prompts of these owners."""
-    mask, cache = prefix.prompt.mask[owners], expand(prefix.cache, owners, room)
-    return _Reading(prefix, owners, prefix.binding.take(owners), mask, cache)
+def _open(prefix: _Prefix, owners: Tensor, numbers: Sequence[int], room: int) -> _Reading:
+    """Return a reading with room for so many tokens of the texts of these numbers, each after its owner's prompt."""
+    binding, texts = prefix.binding.take(owners), torch.tensor(numbers, device=owners.device)
+    trunk = prefix.session.trunk(binding, texts * len(prefix.alike) + prefix.alike[owners])
+    mask, cache = prefix.prompt.mask[owners], expand(prefix.cache, owners, room, trunk)
+    return _Reading(prefix, owners, binding, mask, cache, trunk)
 
 
 def _batches(
@@ -201,7 +218,7 @@ def score(
         texts = [responses[number] for number in numbers]
         padded = pad_right(texts, device)
         read = pad_right([text[:-1] or text for text in texts], device)  # nothing follows the last token
-        hidden, _ = _open(prefix, owners, read.tokens.shape[1]).on(*read[:2], prefix.prompt.lengths[owners])
+        hidden, _ = _open(prefix, owners, numbers, read.tokens.shape[1]).on(*read[:2], prefix.prompt.lengths[owners])
         sums = (
             torch.zeros(len(texts), dtype=torch.float64, device=device),
             torch.zeros(len(texts), len(rows), dtype=torch.float64, device=device),
@@ -249,7 +266,8 @@ def choose(
 ) -> list[list[Choice]]:
     """Return, per row, the log-probability of every answer token right after the row's prompt and each question.
 
-    questions: token lists read after the shared prompt, as part of it, the same for all rows.  answers: token ids.
+    questions: token lists read after the shared prompt, as part of it, the same for all rows; effects that forget
+    prompt keys by score judge them by the question's queries.  answers: token ids.
     texts: whole answers, whose log-likelihoods are read too; all of them continue one reading of the question.
 
     Raises:
@@ -265,7 +283,7 @@ def choose(
         padded = pad_right([questions[number] for number in numbers], device)
         count, lengths = len(numbers), prefix.prompt.lengths[owners]
         unwritten = torch.full_like(lengths, UNWRITTEN)
-        hidden, reading = _open(prefix, owners, padded.tokens.shape[1] + room).on(*padded[:2], unwritten)
+        hidden, reading = _open(prefix, owners, numbers, padded.tokens.shape[1] + room).on(*padded[:2], unwritten)
         read = session.read(hidden.at(torch.arange(count, device=device), padded.lengths - 1))
         raw, expressed = _two_readings(
             prefix, read, owners, torch.zeros_like(owners), padded.tokens[:, :0], wanted.expand(count, -1)

@@ -13,6 +13,7 @@ from transformers.cache_utils import Cache
 
 from neuromod_core.effects.kinds import RouterEffect
 from neuromod_core.engine.attention import CURRENT, Pass
+from neuromod_core.engine.trunk import Trunk
 from neuromod_core.models import LoadedModel
 from neuromod_core.models.routing import route
 from neuromod_core.packs import Binding
@@ -65,13 +66,26 @@ class Session:
     model: LoadedModel
     path: ClassVar[Path] = "library"
 
+    def trunk(self, binding: Binding, alike: Tensor) -> Trunk | None:
+        """Return what rows share that read the same tokens, `alike` (rows,); None: the library computes every row."""
+        return None
+
     def forward(
-        self, tokens: Tensor, mask: Tensor, *, pad: Tensor, binding: Binding, start: Tensor, cache: Cache | None
+        self,
+        tokens: Tensor,
+        mask: Tensor,
+        *,
+        pad: Tensor,
+        binding: Binding,
+        start: Tensor,
+        cache: Cache | None,
+        trunk: Trunk | None = None,
     ) -> Hidden:
         """Return the states of new `tokens` (rows, width), whose keys are appended to `cache`.
 
         mask: (rows, keys) 1 for real tokens, over all keys so far.  pad: (rows,) tokens of left padding.
         start: (rows,) position of the first token of the response; `UNWRITTEN` where there is none.
+        trunk: what `trunk` gave for these rows; the same in every pass on a cache.
         """
         now = self.begin(tokens, mask, pad, binding, start, cache)
         with ExitStack() as undo:

@@ -17,6 +17,11 @@ from neuromod_core.kernel.types import digest
 APART = (LogitEffect, PromptEffect, ChoiceEffect)  # kinds that leave the forward pass of given tokens as it is
 
 
+def leaves_the_pass(effect: Effect) -> bool:
+    """Return whether an effect leaves the forward pass of given tokens as it is, like one on logits."""
+    return isinstance(effect, APART) and not effect.needs
+
+
 @dataclass(frozen=True)
 class Dosed:
     """An effect at a signed dose."""
@@ -93,7 +98,7 @@ class Pack:
     @property
     def forward_effects(self) -> tuple[Dosed, ...]:
         """The effects that change a forward pass: all but those on its tokens, on logits and on whole responses."""
-        return tuple(item for item in self.effects if not isinstance(item.effect, APART) or item.effect.needs)
+        return tuple(item for item in self.effects if not leaves_the_pass(item.effect))
 
     def check(self, subject: Subject) -> None:
         """Raise when an effect means nothing on `subject`, naming the pack."""

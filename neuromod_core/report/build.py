@@ -18,7 +18,7 @@ from neuromod_core.trial.analysis import CONTRASTS, DECISIONS, PRIMARY, SHIFTS, 
 from neuromod_core.trial.archive import Archive
 from neuromod_core.trial.close import judge
 from neuromod_core.trial.consort import consort_of
-from neuromod_core.trial.crossed import CROSSED
+from neuromod_core.trial.crossed import CROSSED, TOLD
 from neuromod_core.trial.harms import HARMS_FAMILY, MARGINS_FAMILY, harms_of
 from neuromod_core.trial.hypotheses import reading_of
 from neuromod_core.trial.plan import Arm, Plan, Registration
@@ -37,6 +37,8 @@ FAMILIES: Mapping[str, str] = {
     HARMS_FAMILY: "each arm's change in everything else the panel measures, two-sided, Benjamini-Hochberg",
     CROSSED: "each arm's specificity on every scale, expressed, against its matched temperature or the baseline: "
     "minimum-effect sign flips upwards, step-down max-T over all arms and scales",
+    TOLD: "positive control: the shift of its own scale in each arm that is told to be in a state, against an arm told "
+    "of a plain day, or else the baseline: sign flips, step-down max-T, and g_z of at least 0.8",
     CONTRASTS: "the specificity of all other arms on the primary scale, two-sided, Benjamini-Hochberg",
 }
 PANELLED = (MARGINS_FAMILY, HARMS_FAMILY)

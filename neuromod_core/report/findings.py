@@ -8,8 +8,11 @@ from typing import NamedTuple
 from neuromod_core.report.data import ReportData
 from neuromod_core.report.safety import sentences
 from neuromod_core.report.shifts import at, nll_shifts
-from neuromod_core.report.verdicts import comparators, primary_contrasts, reported_state, specificity
+from neuromod_core.report.verdicts import comparators, primary_contrasts, reported_state, specificity, verdicts
 from neuromod_core.report.wording import interval, listed, percent, reading_unit, signed
+from neuromod_core.trial.crossed import CROSSED, TOLD
+
+PASSED = ("supported", "not licensed")  # of the registered test, whatever the gates say of its licence
 
 
 class Outcome(NamedTuple):
@@ -21,7 +24,7 @@ class Outcome(NamedTuple):
     @property
     def passed(self) -> bool:
         """Whether the arm's test passed against every comparator, whatever the gates say of its licence."""
-        return bool(self.states) and set(self.states) <= {"supported", "not licensed"}
+        return bool(self.states) and set(self.states) <= set(PASSED)
 
 
 def outcomes(data: ReportData, role: str) -> list[Outcome]:
@@ -42,6 +45,7 @@ def findings(data: ReportData) -> list[str]:
         *_unlicensed(data),
         *_packs(data),
         *_assay(data),
+        *_crossed(data),
         *_silent(data),
         *_largest(data),
         *_cost(data),
@@ -93,6 +97,28 @@ def _assay(data: ReportData) -> list[str]:
     partly = "moved its own scale (gate G6), but not beyond its foils against every placebo: it is seen, not specific"
     failed = partly if _seen(data) else blunt
     return [f"The known-active assay arm ({each.arm}) {passed if each.passed else failed}." for each in results]
+
+
+def _crossed(data: ReportData) -> list[str]:
+    """Return what cross-detection found, in studies without packs: there the instruments are on trial."""
+    rows, told = ([row for row in verdicts(data, family) if row.n is not None] for family in (CROSSED, TOLD))
+    if data.with_role("pack") or not rows:
+        return []
+    raised = [f"{row.arm} on {row.scale}" for row in rows if row.state in PASSED]
+    counted = f"Of {len(rows)} specificity contrasts (arm by scale), {len(raised)} {_are(raised)} raised"
+    said = [f"{counted} beyond the minimum effect{_named(raised)}."]
+    seen = [f"{row.arm} on {row.scale}" for row in told if row.state in PASSED]
+    if told:
+        said.append(f"{len(seen)} of {len(told)} told states {_are(seen)} seen on their own scale{_named(seen)}.")
+    return said
+
+
+def _are(names: Sequence[str]) -> str:
+    return "was" if len(names) == 1 else "were"
+
+
+def _named(names: Sequence[str]) -> str:
+    return f": {listed(names)}" if names else ""
 
 
 def _seen(data: ReportData) -> bool:

@@ -4,6 +4,11 @@ Family C1: for every arm but the placebos and every scale, the specificity contr
 units, in the expressed reading, so that what a sampler does counts, against the arm's own entropy-matched temperature
 where the study has one, else against the baseline. Minimum-effect sign flips upwards, step-down max-T over all arms and
 scales together: one raised scale among all of them is one false claim.
+
+Family C2, the positive control: every arm that is told to be in a state, on the scale of that state alone. It is asked
+what gate G5 asks on pilots: its own scale, foils not taken off, shifts as predicted (sign flips, step-down
+max-T) with g_z of at least 0.8. It is compared with an arm that is told of a state with nothing in it, where the study
+has one (`EMPTY`), so that being told does not count; else with the baseline.
 """
 
 from __future__ import annotations
@@ -18,11 +23,13 @@ from neuromod_core.kernel.errors import DataError
 from neuromod_core.kernel.rng import rng
 from neuromod_core.stats import Adjusted, Result, bootstraps, constant_by_construction, max_t, paired
 from neuromod_core.trial.analysis import Verdict
+from neuromod_core.trial.control import SMALLEST_G
 from neuromod_core.trial.hypotheses import reading_of
 from neuromod_core.trial.plan import Arm, Plan
 from neuromod_core.trial.wide import Array, Wide, wide
 
-CROSSED = "C1"
+CROSSED, TOLD = "C1", "C2"
+EMPTY = "instructed_flat"  # the arm that is told of a plain day
 COMPARATORS = ("none", "P0", "P1", "P2")  # roles of arms that raise nothing by design: not under test here
 
 
@@ -55,6 +62,20 @@ def _planned(plan: Plan, table: Wide) -> Iterator[_Cross]:
             yield _Cross(verdict, tuple(np.array(table.units)[both].tolist()), differences[both])
 
 
+def _told(plan: Plan, table: Wide) -> Iterator[_Cross]:
+    told = [arm for arm in plan.arms[1:] if arm.role == "persona"]
+    empty = next((arm for arm in told if arm.name == EMPTY), plan.arms[0])
+    for arm in told:
+        if arm.target_scale is None or not arm.predicted_sign:
+            continue
+        values, both = table.on(arm.target_scale), table.both(arm.name, empty.name)
+        differences = table.mean(values, arm.name, ("",)) - table.mean(values, empty.name, ("",))
+        name = f"{arm.name} is seen on {arm.target_scale}"
+        verdict = Verdict(TOLD, name, arm.name, arm.target_scale, reading_of(plan, "expressed"), empty.name)
+        units = tuple(np.array(table.units)[both].tolist())
+        yield _Cross(verdict, units, differences[both] * arm.predicted_sign)
+
+
 def _begun(item: _Cross) -> Verdict:
     """Return the verdict as far as it goes without a test; it is ready for one when it has an estimate."""
     missing = int(np.isnan(item.differences).sum())
@@ -67,11 +88,25 @@ def _begun(item: _Cross) -> Verdict:
 
 
 def cross_verdicts(plan: Plan, scores: pd.DataFrame) -> list[Verdict]:
-    """Return family C1, scale by scale.
+    """Return family C1, scale by scale, and family C2."""
+    table = wide(scores, reading_of(plan, "expressed"))
+    crossed = _family(plan, CROSSED, list(_planned(plan, table)), plan.min_effect)
+    told = _family(plan, TOLD, list(_told(plan, table)), 0.0)
+    return [*crossed, *(_large_enough(verdict) for verdict in told)]
+
+
+def _large_enough(verdict: Verdict) -> Verdict:
+    """Return the verdict on a told state, which needs a shift that is not only sure but clear over units."""
+    if verdict.state != "supported" or (verdict.g_z or 0) >= SMALLEST_G:
+        return verdict
+    return replace(verdict, state="not supported", note=f"g_z is below {SMALLEST_G:g}")
+
+
+def _family(plan: Plan, family: str, items: Sequence[_Cross], minimum: float) -> list[Verdict]:
+    """Return the verdicts of a family.
 
     Arms that different units received are adjusted by max-T within each set of units, and by Bonferroni over sets.
     """
-    items = list(_planned(plan, wide(scores, reading_of(plan, "expressed"))))
     verdicts = [_begun(item) for item in items]
     sets: dict[tuple[str, ...], list[int]] = {}
     for at, verdict in enumerate(verdicts):
@@ -79,14 +114,9 @@ def cross_verdicts(plan: Plan, scores: pd.DataFrame) -> list[Verdict]:
             sets.setdefault(items[at].units, []).append(at)
     for places in sets.values():
         table = np.stack([items[at].differences for at in places], axis=1)
-        intervals = bootstraps(table, draws=plan.resamples, generator=rng(plan.seed, "bootstrap", CROSSED))
-        tests = max_t(
-            table,
-            minimum=plan.min_effect,
-            alternative="greater",
-            draws=plan.draws,
-            generator=rng(plan.seed, "flips", CROSSED),
-        )
+        intervals = bootstraps(table, draws=plan.resamples, generator=rng(plan.seed, "bootstrap", family))
+        flips = rng(plan.seed, "flips", family)
+        tests = max_t(table, minimum=minimum, alternative="greater", draws=plan.draws, generator=flips)
         for at, column, interval, test in zip(places, table.T, intervals, tests, strict=True):
             verdicts[at] = _judged(plan, verdicts[at], column, interval, test, len(sets))
     return verdicts

@@ -17,7 +17,7 @@ from neuromod_core.store.tables import decode
 from neuromod_core.trial.archive import Archive
 from neuromod_core.trial.close import judge
 from neuromod_core.trial.control import pilot_units, primary_reading
-from neuromod_core.trial.crossed import CROSSED, cross_verdicts
+from neuromod_core.trial.crossed import CROSSED, EMPTY, TOLD, cross_verdicts
 from neuromod_core.trial.leakage import leakage
 from neuromod_core.trial.library import Library
 from neuromod_core.trial.plan import Control, Probe, Registration
@@ -241,8 +241,29 @@ def test_packs_without_content_raise_nothing(library: Library, llama: LoadedMode
     assert all(item.estimate for item in moved)
 
 
+def test_a_told_state_is_seen_when_its_own_scale_shifts_beyond_a_plain_day(
+    library: Library, llama: LoadedModel
+) -> None:
+    """Not beyond the baseline: being told of anything moves a scale too."""
+    told = ("instructed_dreamlike", "instructed_drowsy", EMPTY)
+    config = dataclasses.replace(CONFIG, arms=("none", *told), units=8, option_units=0, sampled_units=0)
+    doses = dict.fromkeys(told[:2], 0.0)
+    registration = register(
+        config, library, llama, dataclasses.replace(READY, factors={}, doses=doses), secrets.token_bytes
+    )
+
+    def seen(effects: dict[str, float]) -> dict[str, tuple[str, str]]:
+        found = cross_verdicts(registration.plan, synthetic(registration, effects))
+        return {item.arm: (item.state, item.comparator) for item in found if item.family == TOLD}
+
+    everywhere = dict.fromkeys(told, 3.0)
+    assert seen({"instructed_dreamlike": 3.0})["instructed_dreamlike"] == ("supported", EMPTY)
+    assert seen(everywhere)["instructed_dreamlike"] == ("not supported", EMPTY)
+    assert set(seen(everywhere)) == set(told[:2])
+
+
 def test_described_states_are_those_of_the_frames(library: Library) -> None:
     states = {state.scale: state.system for state in library.frames.states}
-    for name in ("instructed_dreamlike", "instructed_drowsy"):
+    for name in ("instructed_dreamlike", "instructed_drowsy", EMPTY):
         pack = library.pack(name)
         assert pack.system == states[pack.target_scale]

@@ -15,14 +15,15 @@ from neuromod_core.report.data import ReportData
 from neuromod_core.report.palette import BAND, INK, MUTED, PAPER, RULE, looks
 from neuromod_core.report.verdicts import Verdict, verdicts
 from neuromod_core.report.wording import reading_unit, short
-from neuromod_core.trial.crossed import CROSSED
+from neuromod_core.trial.crossed import CROSSED, TOLD
 
 COLUMNS = 4
+TOLD_ABOVE = 0.32  # of a line: a told state's shift stands above its contrast
 
 
 def crossed(data: ReportData) -> list[Plot]:
-    """Draw family C1, filled where a scale was raised; nothing where no contrast could be estimated."""
-    rows = verdicts(data, CROSSED)
+    """Draw family C1, filled where a scale was raised, and C2; nothing where no contrast could be estimated."""
+    rows, told = verdicts(data, CROSSED), verdicts(data, TOLD)
     arms = [name for name in data.arm_names if any(row.arm == name for row in rows)]
     if not any(row.estimate is not None for row in rows):
         return []
@@ -32,7 +33,7 @@ def crossed(data: ReportData) -> list[Plot]:
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, arm in zip(grid, arms, strict=False):
-        _panel(axes, data, arm, [row for row in rows if row.arm == arm], scales)
+        _panel(axes, data, arm, [row for row in (*rows, *told) if row.arm == arm], scales)
     for axes in grid[len(arms) :]:
         axes.set_visible(False)
     for axes in grid[max(0, len(arms) - columns) : len(arms)]:
@@ -41,8 +42,8 @@ def crossed(data: ReportData) -> list[Plot]:
     grid[0].set_yticks(range(len(scales)), [short(scale) for scale in scales])
     unit = reading_unit(data.primary_reading)
     figure.supxlabel(f"specificity contrast, expressed: arm minus its comparator, target minus foils ({unit})", size=9)
-    figure.legend(handles=_legend(data), loc="outside upper left", ncols=3, columnspacing=1.4)
-    return [Plot("crossed", _alt(arms, scales, rows), figure)]
+    figure.legend(handles=_legend(data, bool(told)), loc="outside upper left", ncols=3, columnspacing=1.4)
+    return [Plot("crossed", _alt(arms, scales, rows, told), figure)]
 
 
 def _panel(axes: Axes, data: ReportData, arm: str, rows: list[Verdict], scales: list[str]) -> None:
@@ -52,13 +53,14 @@ def _panel(axes: Axes, data: ReportData, arm: str, rows: list[Verdict], scales: 
     if target in scales:
         axes.axhspan(scales.index(target) - 0.5, scales.index(target) + 0.5, color=RULE, alpha=0.6, lw=0, zorder=0)
     for row in rows:
-        height = scales.index(row.scale)
+        told = row.family == TOLD
+        height = scales.index(row.scale) - TOLD_ABOVE * told
         if row.estimate is None:
             axes.text(0, height, "missing" if row.informative else "zero", fontsize=6.5, color=MUTED, va="center")
             continue
         if row.ci:
             axes.plot(row.ci, [height, height], color=colour, linewidth=1.6, zorder=2)
-        axes.add_line(_dot(colour, filled=row.state == "supported", x=row.estimate, y=height))
+        axes.add_line(_dot(colour, filled=_passed(row), x=row.estimate, y=height, told=told))
         axes.update_datalim([(row.estimate, height)])
     axes.set_title(short(arm), fontsize=8.5, loc="left", pad=4)
     axes.tick_params(axis="y", length=0)
@@ -66,11 +68,18 @@ def _panel(axes: Axes, data: ReportData, arm: str, rows: list[Verdict], scales: 
     axes.autoscale_view(scaley=False)
 
 
-def _dot(colour: str, *, filled: bool, x: float | None = None, y: float = 0.0, label: str = "") -> Line2D:
+def _passed(row: Verdict) -> bool:
+    """Return whether the registered test passed, whatever the gates say of its licence."""
+    return row.state in ("supported", "not licensed")
+
+
+def _dot(
+    colour: str, *, filled: bool, x: float | None = None, y: float = 0.0, label: str = "", told: bool = False
+) -> Line2D:
     return Line2D(
         [] if x is None else [x],
         [] if x is None else [y],
-        marker="o",
+        marker="D" if told else "o",
         markersize=5.5,
         markeredgewidth=1.4,
         color=colour,
@@ -81,9 +90,11 @@ def _dot(colour: str, *, filled: bool, x: float | None = None, y: float = 0.0, l
     )
 
 
-def _legend(data: ReportData) -> list[Line2D | Patch]:
+def _legend(data: ReportData, told: bool) -> list[Line2D | Patch]:
     unit = reading_unit(data.primary_reading)
+    control = _dot(INK, filled=True, label="its own scale, foils not taken off: seen", told=True)
     return [
+        *([control] if told else []),
         _dot(INK, filled=True, label="raised: the registered test passed"),
         _dot(INK, filled=False, label="not raised"),
         Line2D([], [], color=INK, linewidth=1.6, label="95 % interval"),
@@ -92,7 +103,10 @@ def _legend(data: ReportData) -> list[Line2D | Patch]:
     ]
 
 
-def _alt(arms: list[str], scales: list[str], rows: Sequence[Verdict]) -> str:
-    raised = [f"{row.arm} on {row.scale}" for row in rows if row.state == "supported"]
-    found = ", ".join(raised) if raised else "none"
-    return f"Specificity contrasts of {len(arms)} arms on {len(scales)} scales with 95 % intervals. Raised: {found}."
+def _alt(arms: list[str], scales: list[str], rows: Sequence[Verdict], told: Sequence[Verdict]) -> str:
+    raised, seen = (
+        ", ".join(f"{row.arm} on {row.scale}" for row in some if _passed(row)) or "none" for some in (rows, told)
+    )
+    control = f" Told states seen on their own scale: {seen}." if told else ""
+    shown = f"Specificity contrasts of {len(arms)} arms on {len(scales)} scales with 95 % intervals."
+    return f"{shown} Raised: {raised}.{control}"
