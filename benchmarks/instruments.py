@@ -2,9 +2,11 @@
 
     python benchmarks/instruments.py [--shards N] [--units 64] [--per-shard 8]
 
-Cells are those of the reference study's arms, administered by the code that studies use. Scales are given whole, and in
-the short forms that `instruments=all` registers. --shards measures only so many of the shards and multiplies: the
-result then says that it is extrapolated, and how far shards differed. Writes benchmarks/results/instruments.json.
+Cells are those of the reference study's arms, administered by the code that studies use: in float32, as studies run
+here, and in bfloat16 (`model.dtype=bfloat16`), with how far the scores of the two lie apart. Scales are given whole,
+and in the short forms that `instruments=all` registers. --shards measures only so many of the shards and multiplies:
+the result then says that it is extrapolated, and how far shards differed. The trunk that rows of one prompt share is
+timed with and without, in turn, in one process. Writes benchmarks/results/instruments.json.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from itertools import chain
+from dataclasses import replace
+from itertools import chain, product
 from pathlib import Path
 
+import pandas as pd
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -28,8 +32,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 from benchmarks.engine import commit_of, product_rate
 from flows.settings import settings
 from neuromod_core.engine import best_path, dosed
+from neuromod_core.engine.fused import FusedSession
 from neuromod_core.instruments import Scale
-from neuromod_core.packs import Pack
+from neuromod_core.packs import Binding, Pack
 from neuromod_core.trial.administer import statement_lines
 from neuromod_core.trial.plan import Cell
 from neuromod_core.trial.prompts import Prompter
@@ -41,6 +46,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CACHE = Path.home() / ".cache" / "neuromod"
 TARGET = 12 * 60
 MATCHED = 0.2  # dose of the entropy placebo's temperature: its size does not change the time
+FORMATS, REPEATS = ("float32", "bfloat16"), 3
 OUT = Console(width=120)
 Figures = dict[str, object]
 
@@ -68,7 +74,7 @@ def shards(room: Room, packs: Sequence[Pack], units: int, per: int) -> list[list
 
 def timed(room: Room, scales: Sequence[Scale], given: Sequence[Sequence[Seat]], wanted: int) -> Figures:
     """Return the figures of administering `wanted` shards, and what all of them take."""
-    here = Room(room.session, room.subject, room.prompter, tuple(scales), room.batch, room.story_tokens, room.seed)
+    here = replace(room, scales=tuple(scales))
     seconds, read = [], 0
     for shard in given[:wanted]:
         begun = time.perf_counter()
@@ -91,44 +97,92 @@ def timed(room: Room, scales: Sequence[Scale], given: Sequence[Sequence[Seat]], 
     }
 
 
-def measured(given: argparse.Namespace) -> Figures:
-    """Return the figures of whole scales and of registered short forms."""
+class Alone(FusedSession):
+    """The same session, in which every row is computed by itself from the first block on."""
+
+    def trunk(self, binding: Binding, alike: torch.Tensor) -> None:
+        """Share nothing."""
+
+
+def shared(room: Room, seats: Sequence[Seat]) -> Figures:
+    """Return what sharing a trunk saves on the cells of a shard and one scale, both ways in turn."""
+    if not isinstance(room.session, FusedSession):
+        return {"path": room.session.path}
+    ways = {"shared": room.session, "alone": Alone(room.session.model, room.session.fused)}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    read: dict[str, object] = {}
+    for _ in range(REPEATS):
+        for name, session in ways.items():
+            begun = time.perf_counter()
+            read[name] = statement_lines(replace(room, session=session, scales=room.scales[:1]), seats)
+            seconds[name].append(time.perf_counter() - begun)
+    middle = {name: statistics.median(values) for name, values in seconds.items()}
+    return {"seconds": seconds, "ratio": middle["alone"] / middle["shared"], "equal": read["shared"] == read["alone"]}
+
+
+def contrasts(room: Room, seats: Sequence[Seat]) -> pd.Series:
+    """Return the mean contrast (nats) of each cell's items, by scale and cell."""
+    lines = pd.DataFrame(statement_lines(room, seats))
+    values = (lines["keyed_ll"] - lines["antonym_ll"]).astype(float)
+    return values.groupby([lines["instrument"], lines["cell_code"]]).mean()
+
+
+def apart(exact: pd.Series, coarse: pd.Series) -> Figures:
+    """Return how far two number formats lie apart, in standard deviations of the exact scores over cells."""
+    spread = exact.groupby(level=0).std().mean()
+    difference = coarse - exact
+    return {"mean": float(difference.mean() / spread), "sd": float(difference.std() / spread)}
+
+
+def in_format(dtype: str, given: argparse.Namespace) -> tuple[Figures, pd.Series]:
+    """Return the figures of whole scales and of registered short forms in a number format; and scores of one shard."""
     config, texts = settings(["study=reproduce", "instruments=all"]).config(), library(str(ROOT))
     packs = [texts.pack(name) for name in config.arms]
-    loaded = model(config.model, str(CACHE))
-    subject = calibration(loaded, tuple(packs), Places(str(ROOT), str(CACHE), "runs", None)).admitting().subject
+    exact = model(replace(config.model, dtype="float32"), str(CACHE))
+    subject = calibration(exact, tuple(packs), Places(str(ROOT), str(CACHE), "runs", None)).admitting().subject
+    loaded = exact if dtype == "float32" else model(replace(config.model, dtype=dtype), str(CACHE))
     whole = [texts.scale(name) for name in config.scales]
     short = texts.administered(config.scales, config.primary_scale, config.foil_items)
     with dosed(loaded, best_path(loaded)) as session:
         room = Room(session, subject, Prompter(loaded, texts), tuple(whole), config.batch, 1, config.seed)
         seats = shards(room, [single(pack) for pack in packs], given.units, given.per_shard)
-        statement_lines(Room(session, subject, room.prompter, tuple(short[:1]), config.batch, 1, 0), seats[0][:2])
+        statement_lines(replace(room, scales=tuple(short[:1])), seats[0][:2])
         forms = {name: timed(room, form, seats, given.shards) for name, form in (("whole", whole), ("short", short))}
+        figures = {"product GFLOP/s": product_rate(loaded.dtype), **forms, "trunk": shared(room, seats[0])}
+        return figures, contrasts(replace(room, scales=tuple(short)), seats[0])
+
+
+def measured(given: argparse.Namespace) -> Figures:
+    """Return all figures."""
+    (exact, scores), (coarse, others) = (in_format(dtype, given) for dtype in FORMATS)
     return {
         "machine": {
             "cores": len(os.sched_getaffinity(0)),
             "threads": torch.get_num_threads(),
-            "dtype": str(loaded.dtype).removeprefix("torch."),
-            "product GFLOP/s": product_rate(loaded.dtype),
             "torch": torch.__version__,
         },
         "units": given.units,
-        "arms": len(packs),
+        "arms": len(scores.index.get_level_values(1).unique()) // given.per_shard,
         "units a shard": given.per_shard,
         "target minutes": TARGET / 60,
-        **forms,
+        FORMATS[0]: exact,
+        FORMATS[1]: coarse,
+        "bfloat16 less float32, in standard deviations": apart(scores, others),
         "commit": commit_of(),
     }
 
 
 def shown(figures: Figures) -> None:
     table = Table("scales", "items", "minutes", "tokens/s", "measured", f"within {TARGET // 60} minutes")
-    for name in ("whole", "short"):
-        form = figures[name]
+    for dtype, name in product(FORMATS, ("whole", "short")):
+        form = figures[dtype][name]  # type: ignore[index]
         counted = f"{form['shards measured']} of {form['shards']} shards"  # type: ignore[index]
         values = (form["items"], f"{form['minutes']:.1f}", f"{form['tokens scored a second']:.0f}")  # type: ignore[index]
-        table.add_row(name, *map(str, values), counted, "yes" if form["target reached"] else "NO")  # type: ignore[index]
+        table.add_row(f"{name}, {dtype}", *map(str, values), counted, "yes" if form["target reached"] else "NO")  # type: ignore[index]
     OUT.print(table)
+    for dtype in FORMATS:
+        OUT.print(f"{dtype}: the trunk makes it {figures[dtype]['trunk']['ratio']:.2f} times faster")  # type: ignore[index]
+    OUT.print(f"bfloat16 less float32, in SD: {figures['bfloat16 less float32, in standard deviations']}")
 
 
 def main() -> None:

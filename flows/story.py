@@ -25,6 +25,8 @@ def add_verbs(verb: Callable[[str, str], argparse.ArgumentParser]) -> None:
     story.add_argument("--stories", type=int, default=8, metavar="N", help="stories from each of six openers (8)")
     story.add_argument("--tokens", type=int, default=96, metavar="N", help="length of a story (96)")
     story.add_argument("--seed", type=int, default=0, help="of the stories' randomness")
+    told = "also tell stories of told emotions, the positive control"
+    story.add_argument("--control", action="store_true", help=told)
     story.add_argument("--reader", action="store_true", help="only say how well the reader reads")
     story.add_argument("--document", metavar="FOLDER", help="write story.md and its pictures")
     story.add_argument("--json", action="store_true", help="print JSON")
@@ -49,7 +51,8 @@ def _story(show: Show, given: argparse.Namespace, cache: Path) -> int:
         if given.reader:
             return show(story.reliability_rows(story.readers(places)), given.json)
         spec = chosen.config().model
-        asked = story.Asked(spec, tuple(given.pack), given.against, given.stories, given.tokens, given.seed)
+        told = (given.against, given.stories, given.tokens, given.seed, given.control)
+        asked = story.Asked(spec, tuple(given.pack), *told)
         found = story.test(asked, places)
         folder = story.write(found, places)
         if given.document is not None:

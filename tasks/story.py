@@ -11,7 +11,7 @@ from neuromod_core.affect import Lexicon, Reader, Reliability, Trained, reliabil
 from neuromod_core.affect.lexicon import parse_empath
 from neuromod_core.affect.reader import METHOD
 from neuromod_core.affect.reliability import told as may_tell
-from neuromod_core.affect.signatures import load_signatures
+from neuromod_core.affect.signatures import load_controls, load_signatures
 from neuromod_core.engine import best_path, dosed
 from neuromod_core.instruments.tasks import read_public, why_absent
 from neuromod_core.kernel.errors import ConfigError, DataError
@@ -22,7 +22,17 @@ from neuromod_core.report import story as pages
 from neuromod_core.report.canvas import write_png
 from neuromod_core.trial.prompts import Prompter
 from neuromod_core.trial.register import given, kl_factors
-from neuromod_core.trial.story_test import Readings, Shift, Teller, Told, read_stories, shifts, tell
+from neuromod_core.trial.story_test import (
+    Readings,
+    Shift,
+    Teller,
+    Told,
+    read_stories,
+    shifts,
+    tell,
+    told_packs,
+    told_shifts,
+)
 from tasks import progress
 from tasks.bench import data_folder
 from tasks.document import EMBEDDED, EMBEDDED_TITLE
@@ -31,7 +41,10 @@ from tasks.lab import Places, calibration, kept, library, model, units
 
 @dataclass(frozen=True)
 class Asked:
-    """What is told: packs, what they are compared with, how many stories from each opener, and how long."""
+    """What is told: packs, what they are compared with, how many stories from each opener, and how long.
+
+    control: whether stories are also told by a writer who is told what people feel.
+    """
 
     spec: ModelSpec
     packs: tuple[str, ...]
@@ -39,6 +52,7 @@ class Asked:
     samples: int
     tokens: int
     seed: int
+    control: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +78,7 @@ class Readers:
 
 @dataclass(frozen=True, eq=False)
 class StoryTest:
-    """A finished test."""
+    """A finished test. told: of the positive control; empty where it was not asked for."""
 
     model: str
     asked: Asked
@@ -72,6 +86,7 @@ class StoryTest:
     readings: Readings
     baseline: Readings
     shifts: tuple[Shift, ...]
+    told: tuple[Shift, ...]
 
 
 def readers(places: Places) -> Readers:
@@ -96,7 +111,7 @@ def readers(places: Places) -> Readers:
     trained, lexicon = Trained.of(*known), parse_empath(read_public(where, "empath"))
     progress.say("reliability of the readers")
     held_out = sources.held_out(where)
-    written = sources.load_sentences(Path(places.project) / "datasets" / "stories" / "sentences.jsonl")
+    written = sources.load_sentences(_texts(places) / "sentences.jsonl")
     both: tuple[tuple[Reader, bool], ...] = ((trained, True), (lexicon, False))
     return Readers(
         trained,
@@ -115,8 +130,8 @@ def _singles(names: Sequence[str], places: Places) -> tuple[Pack, ...]:
     return packs
 
 
-def stories(asked: Asked, places: Places) -> tuple[Told, ...]:
-    """Return the stories of a test."""
+def stories(asked: Asked, places: Places, emotions: Sequence[str]) -> tuple[Told, ...]:
+    """Return the stories of a test. emotions: those of the positive control, where it is asked for."""
     names = tuple(dict.fromkeys((*asked.packs, asked.against)))
     packs, texts = _singles(names, places), library(places.project)
     progress.stage("loading the model and its calibration")
@@ -125,7 +140,9 @@ def stories(asked: Asked, places: Places) -> tuple[Told, ...]:
     with dosed(loaded, best_path(loaded)) as session:
         factors = kl_factors(packs, units(session, found, places))
         doses = {pack.name: _dosed(pack, factors) for pack in packs}
-        count = len(names) * len(texts.openers) * asked.samples
+        if asked.control:
+            doses |= told_packs(load_controls(_texts(places) / "controls.yaml"), emotions)
+        count = len(doses) * len(texts.openers) * asked.samples
         progress.stage(f"{count} stories of {asked.tokens} tokens")
         teller = Teller(session, found.subject, Prompter(loaded, texts))
         return tell(teller, doses, texts.openers, samples=asked.samples, tokens=asked.tokens, seed=asked.seed)
@@ -145,14 +162,19 @@ def test(asked: Asked, places: Places) -> StoryTest:
     """Tell stories under packs, read them, and test what packs were predicted to do to them."""
     _singles((*asked.packs, asked.against), places)
     known = readers(places)
-    written = stories(asked, places)
+    written = stories(asked, places, known.told)
     progress.stage("readings and tests")
     readings = read_stories(known.trained, known.told, written)
     baseline = read_stories(known.lexicon, [name for name in known.told if name in known.lexicon.dimensions], written)
-    signs = load_signatures(Path(places.project) / "datasets" / "stories" / "signatures.yaml")
+    signs = load_signatures(_texts(places) / "signatures.yaml")
     packs = [name for name in asked.packs if name != asked.against]
     found = shifts(readings, packs, asked.against, signs, known.gated)
-    return StoryTest(title(asked.spec), asked, known, readings, baseline, found)
+    told = told_shifts(readings, known.told) if asked.control else ()
+    return StoryTest(title(asked.spec), asked, known, readings, baseline, found, told)
+
+
+def _texts(places: Places) -> Path:
+    return Path(places.project) / "datasets" / "stories"
 
 
 def title(spec: ModelSpec) -> str:
@@ -164,7 +186,8 @@ def write(found: StoryTest, places: Places) -> Path:
     """Write stories, readings and tests as JSON, and the picture, beside the runs; return the folder."""
     folder = places.private / "stories" / f"{found.asked.spec.name}-{'-'.join(found.asked.packs)}"
     folder.mkdir(parents=True, exist_ok=True)
-    body = pages.as_json(found.readings, found.baseline, found.shifts, found.readers.held_out, found.readers.stories)
+    tests = (*found.shifts, *found.told)
+    body = pages.as_json(found.readings, found.baseline, tests, found.readers.held_out, found.readers.stories)
     (folder / "stories.json").write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     write_png(pages.courses(found.readings, found.asked.packs, found.asked.against), folder)
     return folder
@@ -186,12 +209,13 @@ def document(found: StoryTest, folder: Path) -> None:
         held_out=found.readers.held_out,
         stories=found.readers.stories,
     )
-    pages.write(facts, found.readings, found.baseline, found.shifts, folder)
+    pages.write(facts, found.readings, found.baseline, found.shifts, found.told, folder)
 
 
 def rows(found: StoryTest) -> list[dict[str, object]]:
-    """Return one row a prediction, then one for every other emotion."""
-    return [pages.row(one) for one in found.shifts]
+    """Return one row a told emotion on its own reading, then one a prediction, then one for every other emotion."""
+    own = [one for one in found.told if one.predicted is not None]
+    return [pages.row(one) for one in (*own, *found.shifts)]
 
 
 def reliability_rows(found: Readers) -> list[dict[str, object]]:

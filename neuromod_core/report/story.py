@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from neuromod_core.affect.plutchik import LABELS
@@ -15,11 +16,12 @@ from neuromod_core.affect.reliability import LEAST_AUC, Reliability
 from neuromod_core.affect.story import STEPS
 from neuromod_core.kernel.errors import DataError
 from neuromod_core.kernel.types import Json, plain
-from neuromod_core.report.canvas import Plot, drawing, write_png
-from neuromod_core.report.palette import INK, MUTED, PACKS
+from neuromod_core.report.canvas import Plot, bare, drawing, inside, write_png
+from neuromod_core.report.palette import INK, MUTED, PACKS, text_on
+from neuromod_core.report.plots.heat import PALETTE
 from neuromod_core.report.wording import MISSING, signed
 from neuromod_core.trial.scale_card import correlation
-from neuromod_core.trial.story_test import Readings, Shift
+from neuromod_core.trial.story_test import PLAIN, Readings, Shift
 
 SIGNS = {1: "rises", -1: "falls", None: ""}
 ACROSS = 3
@@ -191,6 +193,36 @@ def _mark(axes: Axes, shift: Shift, place: int, colour: str) -> None:
         axes.plot(edge, place, arrow, color=MUTED, markersize=6, transform=axes.get_yaxis_transform())
 
 
+def told_plot(told: Sequence[Shift]) -> Plot:
+    """Draw the positive control: told emotions (rows) by what the reader sees (columns), g_z; a star where shown."""
+    names = [one.pack for one in told if one.predicted is not None]
+    emotions = [one.emotion for one in told if one.predicted is not None]
+    columns = [*emotions, *dict.fromkeys(one.emotion for one in told if one.emotion not in emotions)]
+    with drawing("story-control"):
+        figure = Figure(figsize=(8, 1.4 + 0.4 * len(names)), layout="constrained")
+        axes = figure.add_subplot()
+        table = np.zeros((len(names), len(columns)))
+        for one in told:
+            table[names.index(one.pack), columns.index(one.emotion)] = one.g_z or 0.0
+        limit = float(np.abs(table).max()) or 1.0
+        axes.imshow(table, cmap=PALETTE, vmin=-limit, vmax=limit, aspect="auto")
+        for one in told:
+            row, column = names.index(one.pack), columns.index(one.emotion)
+            shade, shown = to_hex(PALETTE(table[row, column] / limit / 2 + 0.5)), one.state in SHOWN
+            text = MISSING if one.g_z is None else signed(one.g_z)
+            inside(axes, (column, row), f"{text} *" if shown else text, fontsize=9, color=text_on(shade))
+        axes.set_xticks(range(len(columns)), columns)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_title(f"g_z of the shift against a writer {PLAIN}; *: q of at most .05", fontsize=9)
+        bare(axes)
+    seen = ", ".join(one.emotion for one in told if one.predicted is not None and one.state in SHOWN) or "none"
+    return Plot(
+        "story-control", f"Told emotions against what the reader sees; seen on their own reading: {seen}", figure
+    )
+
+
+SHOWN = ("as predicted", "shifted")
+
 HEAD = """# Story emotion test
 
 Written by `neuromod story --pack ... --document docs`; do not edit by hand.
@@ -226,6 +258,17 @@ descriptions and are tested one-sided in their direction, all else two-sided; q 
 
 """
 
+CONTROL = """
+## Is a told emotion seen?
+
+The positive control: {samples} stories from each opener by a writer who is told what people in the story feel
+(`datasets/stories/controls.yaml`), against as many by a writer who is told of nothing in particular. Seen on their own
+reading: {seen} of {count}{named}. What is not seen here is not to be expected under a pack.
+
+![Told emotions by what the reader sees](pictures/story-control.png)
+
+"""
+
 SECOND = """
 ## A second reader
 
@@ -243,11 +286,24 @@ def _table(rows: Sequence[Mapping[str, object]]) -> str:
     return "\n".join([*lines, *(f"| {' | '.join(str(value) for value in line.values())} |" for line in rows)]) + "\n"
 
 
-def page(facts: Facts, readings: Readings, baseline: Readings, shifts: Sequence[Shift]) -> str:
+def _control(facts: Facts, told: Sequence[Shift]) -> str:
+    """Return the section of the positive control; nothing where it was not asked for."""
+    own = [one for one in told if one.predicted is not None]
+    if not own:
+        return ""
+    seen = [one.emotion for one in own if one.state in SHOWN]
+    named = f" ({', '.join(seen)})" if seen else ""
+    text = CONTROL.format(samples=facts.samples, seen=len(seen), count=len(own), named=named)
+    return text + _table([row(one) for one in own])
+
+
+def page(
+    facts: Facts, readings: Readings, baseline: Readings, shifts: Sequence[Shift], told: Sequence[Shift] = ()
+) -> str:
     """Return the page in Markdown."""
     judged = facts.held_out[readings.reader]
     text = HEAD.format(
-        count=len(readings.stories),
+        count=sum(story.pack in {*facts.packs, facts.against} for story in readings.stories),
         model=facts.model,
         samples=facts.samples,
         packs=", ".join(f"`{pack}`" for pack in facts.packs),
@@ -261,6 +317,7 @@ def page(facts: Facts, readings: Readings, baseline: Readings, shifts: Sequence[
     )
     pairs = zip(judged, facts.stories[readings.reader], strict=True)
     text += _table([reliability_row(comments, written) for comments, written in pairs])
+    text += _control(facts, told)
     text += SHIFTS.format(against=f"`{facts.against}`") + _table([row(shift) for shift in shifts])
     reasons = dict.fromkeys(f"- {one.emotion}: {one.reason}" for one in shifts if one.reason is not None)
     text += "".join(["\nNot testable:\n\n", *(f"{line}\n" for line in reasons)] if reasons else [])
@@ -272,9 +329,17 @@ def page(facts: Facts, readings: Readings, baseline: Readings, shifts: Sequence[
     )
 
 
-def write(facts: Facts, readings: Readings, baseline: Readings, shifts: Sequence[Shift], folder: Path) -> None:
+def write(
+    facts: Facts,
+    readings: Readings,
+    baseline: Readings,
+    shifts: Sequence[Shift],
+    told: Sequence[Shift],
+    folder: Path,
+) -> None:
     """Write story.md and its pictures into a folder of documentation."""
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    (folder / "story.md").write_text(page(facts, readings, baseline, shifts), encoding="utf-8")
-    for plot in (courses(readings, facts.packs, facts.against), shift_plot(shifts)):
+    (folder / "story.md").write_text(page(facts, readings, baseline, shifts, told), encoding="utf-8")
+    control = [told_plot(told)] if told else []
+    for plot in (courses(readings, facts.packs, facts.against), shift_plot(shifts), *control):
         write_png(plot, folder / "pictures")

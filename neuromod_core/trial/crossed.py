@@ -66,7 +66,7 @@ def _told(plan: Plan, table: Wide) -> Iterator[_Cross]:
     told = [arm for arm in plan.arms[1:] if arm.role == "persona"]
     empty = next((arm for arm in told if arm.name == EMPTY), plan.arms[0])
     for arm in told:
-        if arm.target_scale is None or not arm.predicted_sign:
+        if arm.target_scale not in plan.scales or not arm.predicted_sign:
             continue
         values, both = table.on(arm.target_scale), table.both(arm.name, empty.name)
         differences = table.mean(values, arm.name, ("",)) - table.mean(values, empty.name, ("",))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from neuromod_core.affect.reader import Array, Reader
-from neuromod_core.affect.signatures import INTENSITY
+from neuromod_core.affect.signatures import INTENSITY, Controls
 from neuromod_core.affect.story import Course, course
 from neuromod_core.effects import Stream, Subject
 from neuromod_core.engine import Row, Session, generate
@@ -27,6 +27,8 @@ from neuromod_core.trial.prompts import Prompter
 
 SAME = "every story is the same under both: this pack changes nothing that a story shows"
 ALPHA = 0.05
+TOLD, PLAIN = "told {}", "told nothing"
+"""Names of the stories of the positive control: by a writer who is told of an emotion, and by one who is not."""
 ALTERNATIVES: Mapping[int | None, Alternative] = {1: "greater", -1: "less", None: "two-sided"}
 
 
@@ -93,6 +95,24 @@ class Shift:
             "state": self.state,
             "reason": self.reason,
         }
+
+
+def told_packs(controls: Controls, emotions: Sequence[str]) -> Mapping[str, tuple[Pack, ...]]:
+    """Return the packs of the positive control, by name: nothing but a system text."""
+    texts = {TOLD.format(name): text for name, text in controls.emotions.items() if name in emotions}
+    return {
+        name: (Pack(name=name, description="positive control of the story test", kind="control", system=text),)
+        for name, text in {PLAIN: controls.plain, **texts}.items()
+    }
+
+
+def told_shifts(readings: Readings, emotions: Sequence[str]) -> tuple[Shift, ...]:
+    """Return what each told emotion does to its own reading and, undirected, to the others, against the plain writer.
+
+    Formula:  as `shifts`, where the prediction is that a told emotion rises.
+    """
+    names = [TOLD.format(name) for name in emotions]
+    return shifts(readings, names, PLAIN, {TOLD.format(name): {name: 1} for name in emotions}, {})
 
 
 def tell(

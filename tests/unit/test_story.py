@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neuromod_core.affect.signatures import INTENSITY
+from neuromod_core.affect.signatures import INTENSITY, load_controls, load_signatures
 from neuromod_core.engine import dosed
 from neuromod_core.kernel.errors import OutOfRange
 from neuromod_core.models import LoadedModel
@@ -19,7 +19,19 @@ from neuromod_core.report.canvas import svg
 from neuromod_core.trial.control import UNDOSED
 from neuromod_core.trial.library import load_library
 from neuromod_core.trial.prompts import Prompter
-from neuromod_core.trial.story_test import SAME, Readings, Shift, Teller, Told, read_stories, shifts, tell
+from neuromod_core.trial.story_test import PLAIN as STORY_PLAIN
+from neuromod_core.trial.story_test import (
+    SAME,
+    Readings,
+    Shift,
+    Teller,
+    Told,
+    read_stories,
+    shifts,
+    tell,
+    told_packs,
+    told_shifts,
+)
 from tests.conftest import ROOT, subject_of
 
 PLAIN = replace(UNDOSED, name="plain")
@@ -142,3 +154,24 @@ def test_a_page_says_how_well_the_reader_reads() -> None:
     page = (ROOT / "docs" / "story.md").read_text("utf-8")
     assert "no: no label of GoEmotions means trust" in page
     assert Path(ROOT / "docs" / "pictures" / "story.png").is_file()
+
+
+def test_a_told_emotion_is_predicted_to_rise_and_judged_against_the_plain_writer() -> None:
+    controls = load_controls(ROOT / "datasets" / "stories" / "controls.yaml")
+    packs = told_packs(controls, ("joy", "fear"))
+    assert list(packs) == [STORY_PLAIN, "told joy", "told fear"]
+    assert all(pack.system and not pack.effects for (pack,) in packs.values())
+    none, much = [0] * 6, [1, 2, 3, 4, 5, 6]
+    stories = [*told(STORY_PLAIN, none, none), *told("told joy", much, none), *told("told fear", none, none)]
+    found = told_shifts(read_stories(Counter(), ("joy", "fear"), stories), ("joy", "fear"))
+    states = {(one.pack, one.emotion): one.state for one in found}
+    assert states["told joy", "joy"] == "as predicted"
+    assert states["told fear", "fear"] == "not testable"
+    assert pages.told_plot(found).alt.endswith("own reading: joy")
+
+
+def test_every_file_of_signs_names_emotions_alone() -> None:
+    folder = ROOT / "datasets" / "stories"
+    assert set(load_controls(folder / "controls.yaml").emotions) >= {
+        emotion for signs in load_signatures(folder / "signatures.yaml").values() for emotion in signs
+    } - {INTENSITY}
