@@ -99,7 +99,10 @@ class Panel(Group):
     xstest: int
     replies: int
     problems: int
+    figures: int
     writing: int
+    summaries: int
+    associations: int
     grammar: int
     paragraphs: int
     telemetry_units: int

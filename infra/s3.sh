@@ -3,9 +3,14 @@
 # files are under runs/.s3, its access keys in runs/.services/secrets.env.
 source "$(dirname "${BASH_SOURCE[0]}")/service.sh"
 
-takes_a_write() { # a server that answers may still refuse writes: only a write tells
+takes_a_write() { # a server that answers may still refuse writes, for seconds on a busy machine: only a write tells
     use_local_s3
-    echo "ready-$$-$RANDOM" | "$bin/python" -m neuromod_core.store.racer s3://neuromod/ready probe | grep -q '^1$'
+    for _ in $(seq 20); do
+        echo "ready-$$-$RANDOM" | "$bin/python" -m neuromod_core.store.racer s3://neuromod/ready probe 2>/dev/null |
+            grep -q '^1$' && return
+        sleep 1
+    done
+    return 1
 }
 
 case "${1:-}" in

@@ -10,11 +10,26 @@ from neuromod_core.packs import Pack
 from neuromod_core.stats import detectable
 from neuromod_core.trial.config import StudyConfig, shared_arms
 from neuromod_core.trial.library import Library
+from neuromod_core.trial.panel import LIMITS, Panel
 from neuromod_core.trial.plan import Plan
+from neuromod_core.trial.written import LONG
 from tasks.estimating import Estimate
 
 Row = Mapping[str, object]
 SENTENCE, CONTEXT, PASSAGE = 11, 90, 80  # tokens, of a typical sentence, prompt and passage
+QUESTION, OPENINGS, OPTIONS, PARAGRAPH = 50, 60, 48, 120  # tokens: a short prompt, what is read after it, a paragraph
+READ = {
+    "requests": QUESTION + OPENINGS,
+    "xstest": QUESTION + OPENINGS,
+    "problems": QUESTION + OPTIONS,
+    "figures": 3 * SENTENCE,
+    "grammar": 2 * SENTENCE,
+    "paragraphs": PARAGRAPH,
+}
+WRITTEN = {"replies": (QUESTION, 1), "writing": (QUESTION, 1), "summaries": (2 * CONTEXT, LONG)}
+WRITTEN |= {"associations": (CONTEXT, LONG)}
+"""Part of a panel -> tokens of its prompt, and of a reply how many lengths are written."""
+BANKED = ("requests", "xstest", "replies", "figures", "summaries")  # a bank's texts are asked once: it may run out
 GOAL = 0.8  # power
 
 
@@ -33,12 +48,28 @@ class Size:
     story_tokens: int
     min_effect: float
     alpha: float
+    panel: Panel
 
     @property
     def tokens(self) -> int:
-        """About how many tokens the model reads and writes for scales, neutral text and stories."""
+        """About how many tokens the model reads and writes for scales, neutral text, stories and the panel."""
         stories = self.full * (PASSAGE + self.story_tokens + CONTEXT)
-        return self.cells * (2 * self.items * SENTENCE + CONTEXT) + stories
+        return self.cells * (2 * self.items * SENTENCE + CONTEXT) + stories + self.panel_tokens
+
+    @property
+    def panel_tokens(self) -> int:
+        """About how many of them are of the panel, longest replies assumed.
+
+        Sum over parts of  texts x cells per unit x (prompt + what is read or written);  a story that is read once more
+        is read by its arm and by the undosed model.
+        """
+        panel = self.panel
+        each = READ | {name: ask + times * panel.reply_tokens for name, (ask, times) in WRITTEN.items()}
+        asked = {name: getattr(panel, name) * self.units for name in each}
+        asked |= {name: min(asked[name], LIMITS[name][1]) for name in BANKED}
+        once = sum(asked[name] * each[name] for name in each)
+        once += min(panel.telemetry_units, self.units) * 2 * (CONTEXT + self.story_tokens)
+        return round(once * self.full / self.units)
 
     @property
     def smallest(self) -> str:
@@ -69,6 +100,7 @@ def size_of(config: StudyConfig, texts: Library) -> Size:
         story_tokens=config.story_tokens,
         min_effect=config.min_effect,
         alpha=config.alpha,
+        panel=config.panel,
     )
 
 
@@ -86,6 +118,7 @@ def size_of_plan(plan: Plan, texts: Library) -> Size:
         story_tokens=plan.story_tokens,
         min_effect=plan.min_effect,
         alpha=plan.alpha,
+        panel=plan.panel,
     )
 
 
@@ -119,6 +152,7 @@ def rows(size: Size, done: Collection[int], measured: Estimate | None) -> list[R
         "shards": size.shards,
         "shards done": len(done),
         "model tokens (about)": size.tokens,
+        "of these for the panel": size.panel_tokens,
         "rows of responses": size.cells * size.items,
         f"smallest effect found (power {GOAL:g})": size.smallest,
     }
@@ -131,11 +165,12 @@ def rows(size: Size, done: Collection[int], measured: Estimate | None) -> list[R
 
 def _measured(found: Estimate, done: Collection[int]) -> dict[str, object]:
     unit, scale = ("GPU-hours", found.gpus) if found.gpus else ("hours on this processor", 1)
-    whole, left = found.left(()), found.left(done)
+    whole, left, total = found.left(()), found.left(done), sum(found.parts.values()) or 1.0
     return {
-        "cells timed": found.cells_timed,
+        "seconds of timing": f"{found.spent:.0f}",
         f"{unit}, all cells": f"{whole.seconds * scale / 3600:.3f}",
         f"{unit}, cells left": f"{left.seconds * scale / 3600:.3f}",
         "minutes left": f"{left.seconds / 60:.1f}",
         "bytes of shards": round(whole.bytes),
+        "of its time": ", ".join(f"{name} {100 * value / total:.0f} %" for name, value in found.parts.items() if value),
     }

@@ -230,17 +230,27 @@ def _attend(
     now = CURRENT.get()
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     if now is not None and now.binding.gains is not None:
-        query = query * now.binding.gains[:, layer, :, None, None].to(query.dtype)
+        query = query * now.binding.gains[:, layer, :, None, None].to(query)
     output, _ = native(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     if now is None:
         return output, None
     if len(now.binding.touched):
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         cap, sinks = kwargs.get("softcap"), kwargs.get("s_aux")
-        heads = Heads(query, key, value, query.new_empty(0), scale, cap, sinks)  # type: ignore[arg-type]
-        output = output.index_copy(0, now.binding.touched, _edited(now, layer, heads, attention_mask))
+        home = now.queries.device  # a model spread over several GPUs has blocks elsewhere
+        heads = Heads(
+            query.to(home),
+            key.to(home),
+            value.to(home),
+            query.new_empty(0),
+            scale,
+            cap,  # type: ignore[arg-type]
+            None if sinks is None else sinks.to(home),  # type: ignore[attr-defined]
+        )
+        edited = _edited(now, layer, heads, None if attention_mask is None else attention_mask.to(home))
+        output = output.index_copy(0, now.binding.touched.to(output.device), edited.to(output))
     if now.binding.gates is not None:
-        output = output * now.binding.gates[:, layer, None, :, None].to(output.dtype)
+        output = output * now.binding.gates[:, layer, None, :, None].to(output)
     return output, None
 
 

@@ -119,7 +119,12 @@ def _entering(inputs: Inputs, named: Mapping[str, object]) -> Tensor:
 
 
 def edit_stream(now: Pass, layer: int, hidden: Tensor, entering: Tensor | None) -> Tensor:
-    """Return the residual stream (rows, tokens, width) at the output of block `layer` (-1: the embedding), edited."""
+    """Return the residual stream (rows, tokens, width) at the output of block `layer` (-1: the embedding), edited.
+
+    It is edited where the rows' doses are, and goes back to its block's device: blocks may lie on several GPUs.
+    """
+    there, home = hidden.device, now.queries.device
+    hidden, entering = hidden.to(home), None if entering is None else entering.to(home)
     for span, table in now.binding.shifts.get(layer, ()):
         added, inside = table[:, None, :].to(hidden.dtype), now.span(span)
         hidden = hidden + added if inside is None else torch.where(inside, hidden + added, hidden)
@@ -127,7 +132,7 @@ def edit_stream(now: Pass, layer: int, hidden: Tensor, entering: Tensor | None) 
         hidden = effect(hidden, dose, now.place(layer, entering))
     if layer in now.binding.watched:
         now.watched[layer] = hidden
-    return hidden
+    return hidden.to(there)
 
 
 def on_block(layer: int) -> Callable[[nn.Module, Inputs, Mapping[str, object], States], States | None]:
@@ -162,7 +167,8 @@ def on_router(layer: int, model: LoadedModel) -> Callable[[nn.Module, Inputs, tu
         now = CURRENT.get()
         if now is None or not (effects := now.binding.of(RouterEffect)):
             return None
-        flat, scores, indices = output
+        there, home = output[0].device, now.queries.device
+        flat, scores, indices = (part.to(home) for part in output)
         raw = flat.view(*now.queries.shape, -1)
         before, logits = _before(now, layer, raw), raw
         for effect, dose in effects:
@@ -170,7 +176,8 @@ def on_router(layer: int, model: LoadedModel) -> Callable[[nn.Module, Inputs, tu
         chosen = route(logits.reshape(flat.shape), model.network.config)
         dosed_rows = torch.stack([dose != 0 for _, dose in effects]).any(0)
         edited = dosed_rows[:, None].expand(now.queries.shape).reshape(-1, 1)
-        return flat, torch.where(edited, chosen.scores, scores), torch.where(edited, chosen.indices, indices)
+        found = torch.where(edited, chosen.scores, scores), torch.where(edited, chosen.indices, indices)
+        return output[0], *(part.to(there) for part in found)
 
     return hook
 
@@ -181,8 +188,10 @@ def _on_linear(path: str) -> Callable[[nn.Module, Inputs, Tensor], Tensor | None
     def hook(_module: nn.Module, inputs: Inputs, output: Tensor) -> Tensor | None:
         if (now := CURRENT.get()) is None:
             return None
+        there, home = output.device, now.queries.device
+        entering, output = _entering(inputs, {}).to(home), output.to(home)
         for effect, dose in now.binding.modules[path]:
-            output = effect(path, _entering(inputs, {}), output, dose)
-        return output
+            output = effect(path, entering, output, dose)
+        return output.to(there)
 
     return hook

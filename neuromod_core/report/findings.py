@@ -100,17 +100,15 @@ def _assay(data: ReportData) -> list[str]:
 
 
 def _crossed(data: ReportData) -> list[str]:
-    """Return what cross-detection found, in studies without packs: there the instruments are on trial."""
+    """Return what cross-detection found, in studies with told states: there the instruments are on trial."""
     rows, told = ([row for row in verdicts(data, family) if row.n is not None] for family in (CROSSED, TOLD))
-    if data.with_role("pack") or not rows:
+    if not told:
         return []
     raised = [f"{row.arm} on {row.scale}" for row in rows if row.state in PASSED]
     counted = f"Of {len(rows)} specificity contrasts (arm by scale), {len(raised)} {_are(raised)} raised"
     said = [f"{counted} beyond the minimum effect{_named(raised)}."]
     seen = [f"{row.arm} on {row.scale}" for row in told if row.state in PASSED]
-    if told:
-        said.append(f"{len(seen)} of {len(told)} told states {_are(seen)} seen on their own scale{_named(seen)}.")
-    return said
+    return [*said, f"{len(seen)} of {len(told)} told states {_are(seen)} seen on their own scale{_named(seen)}."]
 
 
 def _are(names: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from neuromod_core.report.shifts import Means, at, shift, summarise
 from neuromod_core.report.tables import Cell, Table
 from neuromod_core.report.wording import MISSING, count, interval, listed, percent, plain, signed
 from neuromod_core.trial.harms import MEASURES, Comparison, Harms
+from neuromod_core.trial.wholes import WHOLES, Whole
 
 EVENTS = ("arm", "unwanted event", "under the arm", "baseline", "difference", "95 % interval", "margin", "verdict")
 NUMBERS = ("pairs", "pairs needed", "at most", "missing")
@@ -67,13 +68,33 @@ def measure_shifts(data: ReportData, harms: Harms, measure: str) -> Means:
     return shift(rows_of(harms, measure), [], "value", data.study.baseline)
 
 
+def wholes_of(data: ReportData) -> dict[str, dict[str, Whole]]:
+    """Return the statistics of whole arms, by their name and the arm's, of which some arm has a value."""
+    found: dict[str, dict[str, Whole]] = {}
+    for whole in data.harms.wholes if data.harms is not None else ():
+        found.setdefault(whole.name, {})[whole.arm] = whole
+    return {name: mine for name, mine in found.items() if any(each.value is not None for each in mine.values())}
+
+
+def _whole(whole: Whole | None) -> Cell:
+    if whole is None:
+        return Cell(MISSING, "missing")
+    if whole.value is None or whole.low is None or whole.high is None:
+        return Cell(f"{MISSING}: {whole.reason}", "missing")
+    return Cell(f"{plain(whole.value)} [{plain(whole.low)}, {plain(whole.high)}] (n = {whole.n})", "number")
+
+
 def measures(data: ReportData) -> Table | None:
-    """Return every measure of the panel per arm: its mean, and its shift against the baseline; None without a panel."""
+    """Return every measure of the panel per arm: its mean, and its shift against the baseline; None without a panel.
+
+    Statistics of whole arms stand at the end, each with its bootstrap interval and the number of its problems.
+    """
     if data.harms is None:
         return None
     names = measured(data)
     levels = {name: summarise(rows_of(data.harms, name), ["arm"], "value") for name in names}
     moved = {name: measure_shifts(data, data.harms, name) for name in names}
+    whole = wholes_of(data)
     rows = []
     for arm in data.arm_names:
         cells = []
@@ -82,8 +103,9 @@ def measures(data: ReportData) -> Table | None:
             at_baseline = arm == data.study.baseline or change.mean is None
             said = "" if at_baseline else f" ({signed(change.mean)} \u00b1 {plain(change.half)}, n = {change.n})"
             cells.append(_cell(MISSING if mean.mean is None else f"{plain(mean.mean)}{said}"))
-        rows.append((Cell(arm), *cells))
+        rows.append((Cell(arm), *cells, *(_whole(mine.get(arm)) for mine in whole.values())))
     header = ("arm", *(f"{name}: {MEASURES[name][0]}" if name != MEASURES[name][0] else name for name in names))
+    header += tuple(f"{name}: {WHOLES[name]}, 95 % interval (problems)" for name in whole)
     return Table("Everything the panel measured: mean (shift \u00b1 95 % half-width, units)", header, tuple(rows))
 
 

@@ -66,6 +66,11 @@ def told(data: ReportData) -> tuple[str, ...]:
     return tuple(arm for arm in data.arm_names if arm in set(frame["arm"]))
 
 
+def units(data: ReportData) -> int:
+    """Return of how many units stories were read once more."""
+    return int(_frame(data)["unit_id"].nunique())
+
+
 def _cell(mean: Mean) -> Cell:
     if mean.mean is None:
         return Cell(MISSING, "missing")
@@ -85,8 +90,9 @@ def table(data: ReportData) -> Table | None:
     header += [f"attention on {name} tokens before" for name in _titled(distance_names())]
     header += [f"power at periods of {name} tokens" for name in period_names()]
     rows = tuple((Cell(arm), *[_cell(at(column, arm)) for column in columns]) for arm in arms)
-    units = _frame(data)["unit_id"].nunique()
-    return Table(f"While stories are read: means \u00b1 95 % half-width over {units} units", ("arm", *header), rows)
+    return Table(
+        f"While stories are read: means \u00b1 95 % half-width over {units(data)} units", ("arm", *header), rows
+    )
 
 
 def _titled(names: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """What the panel asks: its texts, from the project and from public data, and which unit is asked what.
 
-A request or a problem is asked in one unit only, under every arm: units are the sample, and nothing is counted twice.
+A request, a problem or a passage is asked in one unit only, under every arm: units are the sample, and nothing is
+counted twice. The one exception is the list of unlike words, which every unit is asked for in the same sentence.
 """
 
 from __future__ import annotations
@@ -14,17 +15,22 @@ from typing import TypeVar
 
 from neuromod_core.instruments.tasks import (
     TASKS,
+    Account,
+    Figure,
     Instruction,
     MinimalPair,
     Problem,
     PublicFact,
     instructions,
+    load_accounts,
     load_blimp,
     load_facts,
+    load_figures,
     load_wikitext,
     problems,
     why_absent,
 )
+from neuromod_core.instruments.tasks.divergence import PROMPT
 from neuromod_core.kernel.errors import ConfigError, IntegrityError
 from neuromod_core.kernel.rng import rng
 from neuromod_core.kernel.types import digest, plain
@@ -47,6 +53,9 @@ class Bank:
     requests: tuple[Request, ...]
     xstest: tuple[Request, ...]
     facts: tuple[PublicFact, ...]
+    figures: tuple[Figure, ...]
+    accounts: tuple[Account, ...]
+    associations: tuple[str, ...]
     pairs: tuple[MinimalPair, ...]
     paragraphs: tuple[str, ...]
     reader: Reader
@@ -62,7 +71,10 @@ class Asked:
     requests: tuple[Request, ...]
     replies: tuple[Request, ...]
     problems: tuple[Problem, ...]
+    figures: tuple[Figure, ...]
     writing: tuple[Instruction, ...]
+    summaries: tuple[Account, ...]
+    associations: tuple[str, ...]
     pairs: tuple[MinimalPair, ...]
     paragraphs: tuple[str, ...]
     spied: bool
@@ -83,7 +95,7 @@ def load_bank(root: Path, data: Path | None, panel: Panel, units: int) -> Bank:
         InstrumentError: for a file that is not as it must be.
         DataError, IntegrityError: for public data that were there at registration and are not now, or are others.
     """
-    safety = root / "datasets" / "safety"
+    safety, tasks = root / "datasets" / "safety", root / "datasets" / "tasks"
     absent = dict(panel.absent)
     if not panel.texts:
         absent = {name: why for name in wanted(panel) if (why := why_absent(data, name)) is not None}
@@ -93,7 +105,10 @@ def load_bank(root: Path, data: Path | None, panel: Panel, units: int) -> Bank:
     bank = Bank(
         requests=load_requests(safety / "requests.yaml") if panel.requests else (),
         xstest=load_xstest(data) if "xstest" in here else (),
-        facts=load_facts(root / "datasets" / "tasks" / "facts.jsonl") if panel.problems else (),
+        facts=load_facts(tasks / "facts.jsonl") if panel.problems else (),
+        figures=load_figures(tasks / "figures.jsonl") if panel.figures else (),
+        accounts=load_accounts(tasks / "accounts.yaml") if panel.summaries else (),
+        associations=(PROMPT,) if panel.associations else (),
         pairs=_in_turn(load_blimp(data, per_paradigm=each)) if "blimp" in here else (),
         paragraphs=load_wikitext(data, count=panel.paragraphs * units) if "wikitext2" in here else (),
         reader=reader,
@@ -109,7 +124,7 @@ def _digests(bank: Bank) -> Mapping[str, str]:
     patterns = [each.pattern for each in (reader.refusing, reader.figurative, reader.courtesy)]
     grammar = [reader.grammar.classes, sorted(reader.grammar.forbidden), sorted(reader.grammar.doubled)]
     found = {"reader": digest([patterns, grammar, plain(reader.openings)])}
-    for name in ("requests", "xstest", "facts", "pairs", "paragraphs"):
+    for name in ("requests", "xstest", "facts", "figures", "accounts", "associations", "pairs", "paragraphs"):
         if texts := getattr(bank, name):
             found[name] = digest(plain(texts))
     return found | ({"lexicon": digest(list(bank.lexicon.entries))} if bank.lexicon else {})
@@ -144,9 +159,13 @@ def _in_turn(pairs: Sequence[MinimalPair]) -> tuple[MinimalPair, ...]:
     return tuple(pair for _, _, pair in sorted(ranked, key=lambda each: each[:2]))
 
 
+def _mixed(items: Sequence[T], seed: int, name: str) -> list[T]:
+    return [items[at] for at in rng(seed, "panel", name).permutation(len(items)).tolist()]
+
+
 def _shuffled(requests: Sequence[Request], seed: int, name: str) -> list[Request]:
     """Return requests in random order, harmless and harmful in turn while there are both."""
-    order = [requests[at] for at in rng(seed, "panel", name).permutation(len(requests)).tolist()]
+    order = _mixed(requests, seed, name)
     kinds = ([each for each in order if each.harmful is harmful] for harmful in (False, True))
     return [each for pair in zip_longest(*kinds) for each in pair if each is not None]
 
@@ -183,6 +202,7 @@ def deal(panel: Panel, bank: Bank, units: Sequence[str], seed: int) -> Mapping[s
     own, public = _shuffled(bank.requests, seed, "requests"), _shuffled(bank.xstest, seed, "xstest")
     tasks = _tasks(panel, bank, len(units), seed) if panel.problems else []
     writing = _writing(panel, len(units), seed)
+    figures, accounts = _mixed(bank.figures, seed, "figures"), _mixed(bank.accounts, seed, "summaries")
     found = {}
     for place, unit in enumerate(units):
         requests = _part(own, place, panel.requests) + _part(public, place, panel.xstest)
@@ -190,7 +210,10 @@ def deal(panel: Panel, bank: Bank, units: Sequence[str], seed: int) -> Mapping[s
             requests=requests,
             replies=tuple(each for each in requests if not each.harmful)[: panel.replies],
             problems=_part(tasks, place, panel.problems),
+            figures=_part(figures, place, panel.figures),
             writing=_part(writing, place, panel.writing),
+            summaries=_part(accounts, place, panel.summaries),
+            associations=bank.associations * panel.associations,
             pairs=_part(bank.pairs, place, panel.grammar),
             paragraphs=_part(bank.paragraphs, place, panel.paragraphs),
             spied=place < panel.telemetry_units,

@@ -1,4 +1,4 @@
-"""Administering the panel to the cells of a shard: requests, problems, writing, ordinary language, and their stories.
+"""Administering the panel to the cells of a shard: requests, problems, figures, texts, and their stories.
 
 Arms sit side by side in the same batches, and what a cell is asked depends on its unit alone. After a harmful request
 nothing is written: what a reply would open with is scored.
@@ -12,17 +12,33 @@ from dataclasses import dataclass
 
 from neuromod_core.effects import Stream
 from neuromod_core.engine import Generation, Likelihood, Row, generate, score
-from neuromod_core.instruments.tasks import Mark, Problem, adherence, grammaticality, rank
-from neuromod_core.instruments.tasks.instructions import TASK as WRITING
+from neuromod_core.instruments.tasks import (
+    TASKS,
+    Mark,
+    Problem,
+    certainty,
+    grammaticality,
+    preference,
+    rank,
+    yes_over_no,
+)
+from neuromod_core.instruments.tasks.banks import METAPHOR
+from neuromod_core.instruments.tasks.problem import EXCLUDED
 from neuromod_core.instruments.tasks.reading import GRAMMAR
+from neuromod_core.models import LoadedModel
 from neuromod_core.safety import Request, Respondents, Seen, events, odds, see
 from neuromod_core.safety.battery import OPENING
-from neuromod_core.trial.bank import Asked, Bank
+from neuromod_core.safety.respondents import values
+from neuromod_core.trial.bank import FACTS, Asked, Bank
 from neuromod_core.trial.room import Line, Room, Seat
+from neuromod_core.trial.written import Piece, pieces, word_vectors
 
 AT_ONCE = 64  # prompts read in one pass: bounds memory
 OPTIONS = 16  # different options of problems that are read together
 PLAIN = "wikitext2"
+N_BACK, CERTAINTY, EVIDENCE = "n_back", "certainty", "evidence"
+RANKED = (*sorted(TASKS), FACTS)
+FIGURATIVE = ("apt over literal", "apt over anomalous")
 COLUMNS = ("level", "value", "chance", "event", "loglik", "loglik_expressed", "text", "reason")
 
 
@@ -33,6 +49,12 @@ class Bench:
     bank: Bank
     asked: Mapping[str, Asked]
     reply_tokens: int
+
+    def pieces(self, seat: Seat, model: LoadedModel | None) -> list[Piece]:
+        """Return what a seat writes.  model: whose word vectors judge a list of words; without one, none is known."""
+        unit = seat.unit.unit_id
+        embed = (lambda _: None) if model is None else word_vectors(model)
+        return pieces(self.asked[unit], unit, self.bank.reader, embed, self.reply_tokens)
 
 
 @dataclass(frozen=True)
@@ -114,7 +136,42 @@ def problem_lines(room: Room, bench: Bench, seats: Sequence[Seat]) -> list[Line]
         questions = [_Question(seat, problem.id, problem.prompt) for seat, problem in pairs]
         for (seat, problem), read in zip(pairs, _scored(room, questions, options, end), strict=True):
             own = [read[options.index(option)] for option in problem.options]
-            lines.append(_marked(seat, rank(problem, [each.raw for each in own]), "ranked", **_both(own)))
+            lines += _solved(seat, problem, own)
+    return lines
+
+
+def _solved(seat: Seat, problem: Problem, read: Sequence[Likelihood]) -> list[Line]:
+    """Return the mark of a problem, how sure the right answer was, and, of a list of letters, the evidence of a match.
+
+    Chance of a Brier score is that of even odds; the event of evidence is that there is a match.
+    """
+    raw = [each.raw for each in read]
+    sure = certainty([problem], [raw])
+    reason = EXCLUDED if sure.brier is None else None
+    brier = {"level": problem.level, "value": sure.brier, "chance": 1 - problem.chance, "reason": reason}
+    lines = [
+        _marked(seat, rank(problem, raw), "ranked", **_both(read)),
+        _line(seat, CERTAINTY, problem.id, "brier", **brier),
+    ]
+    if problem.task == N_BACK:
+        value = yes_over_no(raw)
+        worth = {"value": value, "event": problem.truth == 0, "reason": EXCLUDED if value is None else None}
+        lines.append(_line(seat, N_BACK, problem.id, EVIDENCE, level=problem.level, **worth))
+    return lines
+
+
+def figure_lines(room: Room, bench: Bench, seats: Sequence[Seat]) -> list[Line]:
+    """Return how much likelier a metaphor is than a literal and than an anomalous completion, nats per token."""
+    lines: list[Line] = []
+    for unit in dict.fromkeys(seat.unit.unit_id for seat in seats):
+        mine = [seat for seat in seats if seat.unit.unit_id == unit]
+        for figure in bench.asked[unit].figures:
+            reads = _respondents(room, mine).continuations(figure.id, figure.stem, figure.endings)
+            for seat, read in zip(mine, reads, strict=True):
+                found = preference(values(read, "raw", "per token"))
+                for reading, value in zip(FIGURATIVE, (found.apt_literal, found.apt_anomalous), strict=True):
+                    worth = {"level": figure.level, "value": value, "reason": found.reason, **_both(read)}
+                    lines.append(_line(seat, METAPHOR, figure.id, reading, **worth))
     return lines
 
 
@@ -137,26 +194,17 @@ def _together(pairs: Sequence[tuple[Seat, Problem]]) -> Iterator[list[tuple[Seat
 
 
 def written_lines(room: Room, bench: Bench, seats: Sequence[Seat]) -> list[Line]:
-    """Return the marks of writing tasks, and what replies to harmless requests do, by the pattern reader."""
-    writing = [(seat, item) for seat in seats for item in bench.asked[seat.unit.unit_id].writing]
-    replies = [(seat, item) for seat in seats for item in bench.asked[seat.unit.unit_id].replies]
-    questions = [_Question(seat, item.id, item.prompt) for seat, item in writing]
-    questions += [_Question(seat, item.id, item.text) for seat, item in replies]
+    """Return what the texts are worth that the seats write, each as long as it may be."""
+    pairs = [(seat, piece) for seat in seats for piece in bench.pieces(seat, room.session.model)]
+    questions = [_Question(seat, piece.item, piece.prompt) for seat, piece in pairs]
     if not questions:
         return []
-    made = generate(
-        room.session, _rows(room, questions), room.subject, tokens=bench.reply_tokens, slots=max(1, room.batch)
-    )
-    texts = [_text(room, each) for each in made]
-    lines = [
-        _marked(seat, adherence(item, text), "written", text=text)
-        for (seat, item), text in zip(writing, texts, strict=False)
-    ]
-    for (seat, request), text in zip(replies, texts[len(writing) :], strict=True):
-        (event,) = events([seen := see(request.id, text, bench.bank.reader, None)], "refusal")
-        worth = {"value": None if event is None else float(event), "event": event, "text": text}
-        reason = None if event is not None else seen.why or "empty reply"
-        lines.append(_line(seat, "refusal", request.id, "reply", **worth, reason=reason))
+    limits = [piece.tokens for _, piece in pairs]
+    made = generate(room.session, _rows(room, questions), room.subject, tokens=limits, slots=max(1, room.batch))
+    lines = []
+    for (seat, piece), each in zip(pairs, made, strict=True):
+        text = _text(room, each)
+        lines.append(_line(seat, piece.instrument, piece.item, piece.reading, text=text, **piece.judge(text)))
     return lines
 
 
@@ -211,7 +259,7 @@ def examine(room: Room, bench: Bench, seats: Sequence[Seat], generations: Sequen
     if not full:
         return []
     lines = request_lines(room, bench, full) + problem_lines(room, bench, full) + written_lines(room, bench, full)
-    lines += language_lines(room, bench, full) + story_lines(bench, full, generations)
+    lines += figure_lines(room, bench, full) + language_lines(room, bench, full) + story_lines(bench, full, generations)
     return [{**line, "unvalidated": room.unvalidated} for line in lines]
 
 
@@ -221,9 +269,11 @@ def missed(bench: Bench, seats: Sequence[Seat], reasons: Mapping[str, str], *, u
     for seat in seats:
         asked, why = bench.asked[seat.unit.unit_id], reasons[seat.cell.cell_code]
         names = [(_instrument(each), each.id, "odds") for each in asked.requests]
-        names += [("refusal", each.id, "reply") for each in asked.replies]
         names += [(each.task, each.id, "ranked") for each in asked.problems]
-        names += [(WRITING, each.id, "written") for each in asked.writing]
+        names += [(CERTAINTY, each.id, "brier") for each in asked.problems]
+        names += [(N_BACK, each.id, EVIDENCE) for each in asked.problems if each.task == N_BACK]
+        names += [(METAPHOR, each.id, reading) for each in asked.figures for reading in FIGURATIVE]
+        names += [(each.instrument, each.item, each.reading) for each in bench.pieces(seat, None)]
         unit = seat.unit.unit_id
         names += [(GRAMMAR, f"{pair.uid}-{unit}-{number}", "ranked") for number, pair in enumerate(asked.pairs)]
         names += [(PLAIN, f"{unit}-{number}", "likelihood") for number in range(len(asked.paragraphs))]

@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from neuromod_core.instruments.tasks import TASKS
+from neuromod_core.instruments.tasks.banks import METAPHOR
 from neuromod_core.instruments.tasks.instructions import TASK as WRITING
 from neuromod_core.instruments.tasks.reading import GRAMMAR
+from neuromod_core.instruments.tasks.summaries import TASK as SUMMARY
 from neuromod_core.kernel.errors import DataError
 from neuromod_core.kernel.rng import rng
 from neuromod_core.safety import ABUSE, REFUSAL, UNSAFE, Margin, compare
@@ -25,12 +26,13 @@ from neuromod_core.safety import Verdict as Kept
 from neuromod_core.stats import adjust, bootstrap_t, constant_by_construction, paired, sign_flip
 from neuromod_core.trial.analysis import Verdict
 from neuromod_core.trial.archive import Archive
-from neuromod_core.trial.bank import FACTS
-from neuromod_core.trial.examine import PLAIN
+from neuromod_core.trial.examine import CERTAINTY, FIGURATIVE, PLAIN, RANKED
 from neuromod_core.trial.panel import ENDPOINTS, StopRule
 from neuromod_core.trial.plan import Outline, Plan, Registration
 from neuromod_core.trial.scoring import Labels
 from neuromod_core.trial.stopping import Look, looks
+from neuromod_core.trial.wholes import Whole, wholes
+from neuromod_core.trial.written import ASSOCIATION
 
 MARGINS_FAMILY, HARMS_FAMILY = "S1", "S2"
 LEAST = 5  # units with both readings: fewer are tabulated, not tested (sign flips need five to reach p < .05 one-sided)
@@ -44,12 +46,16 @@ MARGINS: Mapping[tuple[str, str], Margin] = MappingProxyType(
 )
 """Instrument and reading -> how much more frequent than under the baseline its event may be."""
 
-RANKED = (*sorted(TASKS), FACTS)
 MEASURES: Mapping[str, tuple[str, tuple[str, ...], str]] = MappingProxyType(
     {
         "problems": ("share of ranked problems solved", RANKED, "ranked"),
         **{name: (f"share of {name.replace('_', '-')} problems solved", (name,), "ranked") for name in RANKED},
+        "calibration": ("Brier score of ranked problems, 0 if sure and right", (CERTAINTY,), "brier"),
+        "taste for figures": ("metaphor over literal words, nats per token", (METAPHOR,), FIGURATIVE[0]),
+        "sense of figures": ("metaphor over senseless words, nats per token", (METAPHOR,), FIGURATIVE[1]),
         "writing": ("share of counted constraints met", (WRITING,), "written"),
+        "summaries": ("share of a passage's facts that are said", (SUMMARY,), "written"),
+        "associations": ("mean cosine distance of named words", (ASSOCIATION,), "written"),
         "grammar": ("share of minimal pairs in the right order", (GRAMMAR,), "ranked"),
         "plain text": ("nats per token of ordinary text", (PLAIN,), "likelihood"),
         "refusing the harmless": ("log-odds of opening with a refusal, nats", ("refusal",), "odds"),
@@ -183,7 +189,7 @@ class Harms:
     """What the panel of a study saw, under real arms: for its report.
 
     panel, telemetry: rows as `labelled`.  looks: of the stop rule, with the arm of each.  absent: public data that were
-    not there, with the reason.  rule: the stop rule in words, None without one.
+    not there, with the reason.  rule: the stop rule in words, None without one.  wholes: statistics of whole arms.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -192,6 +198,7 @@ class Harms:
     looks: tuple[tuple[str, Look], ...]
     absent: Mapping[str, str]
     rule: str | None
+    wholes: tuple[Whole, ...]
 
 
 def harms_of(archive: Archive, registration: Registration, labels: Labels) -> Harms | None:
@@ -210,6 +217,7 @@ def harms_of(archive: Archive, registration: Registration, labels: Labels) -> Ha
         looks=tuple((names[look.arm], look) for look in looks(registration, rows)),
         absent=plan.panel.absent,
         rule=None if stop is None else _said(stop),
+        wholes=wholes(panel, [arm.name for arm in plan.arms], plan.seed),
     )
 
 

@@ -31,7 +31,10 @@ LIMITS: Mapping[str, tuple[int, int]] = MappingProxyType(
         "xstest": (0, 450),
         "replies": (0, 450),
         "problems": (0, 100),
+        "figures": (0, 40),
         "writing": (0, 100),
+        "summaries": (0, 12),
+        "associations": (0, 10),
         "grammar": (0, 6_700),
         "paragraphs": (0, 1_000),
         "telemetry_units": (0, 10_000),
@@ -68,7 +71,9 @@ class Panel:
 
     requests: of the project's own, harmless and harmful in turn: their replies' openings are scored.
     xstest: the same of XSTest.  replies: harmless requests whose reply is also written.
-    problems: of the ranked tasks in turn.  writing: texts with counted constraints.
+    problems: of the ranked tasks in turn.  figures: metaphors, each against a literal and an anomalous completion.
+    writing: texts with counted constraints.  summaries: of passages with listed facts.  associations: lists of words
+    that are as different as possible.  Summaries and lists may be twice as long as `reply_tokens`.
     grammar: minimal pairs of BLiMP.  paragraphs: of WikiText-2.  reply_tokens: length of what is written.
     telemetry_units: units whose stories are read once more, with everything that can be seen while they are.
     required: whether a study without its public data is refused; else what needs them is missing, with the reason.
@@ -79,7 +84,10 @@ class Panel:
     xstest: int = 0
     replies: int = 0
     problems: int = 0
+    figures: int = 0
     writing: int = 0
+    summaries: int = 0
+    associations: int = 0
     grammar: int = 0
     paragraphs: int = 0
     telemetry_units: int = 0

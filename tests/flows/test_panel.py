@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from neuromod_core.instruments.tasks import certainty
 from neuromod_core.kernel.errors import ConfigError, IntegrityError, OutOfRange, UnknownName
 from neuromod_core.models import LoadedModel
 from neuromod_core.report import telemetry
@@ -26,10 +27,10 @@ from neuromod_core.trial import stopping
 from neuromod_core.trial.archive import Archive
 from neuromod_core.trial.bank import Bank, check, deal, load_bank, registered
 from neuromod_core.trial.close import judge, record_gates
-from neuromod_core.trial.examine import Bench
+from neuromod_core.trial.examine import Bench, examine, missed
 from neuromod_core.trial.executed import ran
 from neuromod_core.trial.gates import before_first_cell
-from neuromod_core.trial.harms import HARMS_FAMILY, MARGINS_FAMILY, labelled
+from neuromod_core.trial.harms import HARMS_FAMILY, MARGINS_FAMILY, harms_of, labelled
 from neuromod_core.trial.library import Library
 from neuromod_core.trial.panel import ENDPOINTS, Panel, StopRule
 from neuromod_core.trial.plan import Registration
@@ -43,7 +44,18 @@ from tests.conftest import ROOT
 from tests.flows.conftest import CONFIG, READY, finish, open_room
 
 PANEL = Panel(
-    requests=2, xstest=1, replies=1, problems=2, writing=1, grammar=1, paragraphs=1, telemetry_units=2, reply_tokens=3
+    requests=2,
+    xstest=1,
+    replies=1,
+    problems=5,
+    figures=1,
+    writing=1,
+    summaries=1,
+    associations=1,
+    grammar=1,
+    paragraphs=1,
+    telemetry_units=2,
+    reply_tokens=3,
 )
 STOP = StopRule(endpoint="abuse", bound=0.001, alpha=0.4, every=1)
 
@@ -134,6 +146,51 @@ def test_the_inert_arm_differs_from_nothing_by_nothing(study: tuple[Registration
     still = told["arm"].isin(["none", "placebo"])
     assert all(value == 0 for values in told[still]["kl"] for value in values)
     assert all(max(values) > 0 for values in told[~still]["kl"])
+
+
+def test_certainty_and_evidence_are_those_of_the_options_that_were_ranked(
+    study: tuple[Registration, Bench, Archive],
+) -> None:
+    registration, bench, archive = study
+    problems = {each.id: each for asked in bench.asked.values() for each in asked.problems}
+    panel = panel_of(archive, registration)
+    keyed = panel.set_index(["unit_id", "arm", "item", "reading"]).sort_index()
+    ranked = panel[panel["item"].isin(problems) & (panel["reading"] == "ranked")]
+    assert len(ranked) == len(problems) * len(CONFIG.arms)
+    for row in ranked.itertuples():
+        problem, read = problems[row.item], list(row.loglik)
+        key = (row.unit_id, row.arm, row.item)
+        brier = certainty([problem], [read]).brier
+        assert keyed.loc[(*key, "brier")]["value"] == pytest.approx(brier)
+        if problem.task == "n_back":
+            told = keyed.loc[(*key, "evidence")]
+            assert (told["value"], told["event"]) == (read[0] - read[1], problem.truth == 0)
+    harms = harms_of(archive, registration, Labels.real(registration.allocation))
+    assert harms is not None
+    (whole,) = (each for each in harms.wholes if (each.arm, each.name) == ("none", "ECE"))
+    mine = ranked[ranked["arm"] == "none"]
+    twin = certainty([problems[item] for item in mine["item"]], [list(read) for read in mine["loglik"]])
+    assert (whole.value, whole.n, whole.units) == (pytest.approx(twin.ece), len(problems), CONFIG.units)
+    assert all(each.reason for each in harms.wholes if each.name == "AUC")  # six problems: too few
+
+
+def test_a_cell_alone_gives_the_rows_that_it_gave_beside_others_and_one_that_is_not_run_names_them(
+    study: tuple[Registration, Bench, Archive], library: Library, llama: LoadedModel
+) -> None:
+    registration, bench, archive = study
+    seat = next(each for each in Allocator(registration).runner().seats(0) if each.cell.battery == "full")
+    code, keys = seat.cell.cell_code, list(SORT_KEYS["panel"])
+    stories = archive.rows(registration, "generations")
+    told = [dict(line) for line in stories[stories["cell_code"] == code].to_dict("records")]
+    with open_room(registration, library, llama) as room:
+        alone = table("panel", examine(room, bench, [seat], told)).to_pandas()
+    whole = archive.rows(registration, "panel")
+    beside = whole[whole["cell_code"] == code].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone.sort_values(keys, ignore_index=True), beside, rtol=1e-5)
+    gone = table("panel", missed(bench, [seat], {code: "not run"}, unvalidated=False)).to_pandas()
+    assert sorted(gone[keys].agg("/".join, axis=1)) == sorted(beside[keys].agg("/".join, axis=1))
+    assert set(gone["reason"]) == {"not run"}
+    assert {*("certainty", "n_back", "metaphor", "summary", "association")} <= set(beside["instrument"])
 
 
 def test_telemetry_repeats_the_entropy_that_was_noted_while_the_story_was_written(
@@ -333,14 +390,3 @@ def test_all_requests_are_asked_once_and_problems_take_turns(data_folder: Path) 
     assert len({pair.uid for each in asked for pair in each.pairs}) == 67
     assert len({text for each in asked for text in each.paragraphs}) == 52
     assert set(ENDPOINTS) == {"refusal", "unsafe", "abuse", "incoherence"}
-
-
-def test_neither_of_two_answers_is_right_more_often() -> None:
-    """Levels and truths take turns, so that whoever always says yes is right half of the time, to within one."""
-    panel = Panel(problems=5)
-    asked = deal(panel, load_bank(ROOT, None, panel, 12), [f"u{number}" for number in range(12)], 7).values()
-    for task, levels in (("n_back", 3), ("syllogism", 2)):
-        mine = [problem for each in asked for problem in each.problems if problem.task == task]
-        assert len({problem.id for problem in mine}) == len(mine) == 12
-        assert Counter(problem.truth for problem in mine) == {0: 6, 1: 6}
-        assert set(Counter(problem.level for problem in mine).values()) == {12 // levels}

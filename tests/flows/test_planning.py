@@ -3,84 +3,79 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import pytest
 
 from flows.settings import settings
+from neuromod_core.engine import dosed
 from neuromod_core.kernel.errors import ConfigError, PackError, UnknownName
 from neuromod_core.models import LoadedModel
 from neuromod_core.packs import parse_pack
 from neuromod_core.stats import detectable
 from neuromod_core.trial.library import Library, load_library
 from neuromod_core.trial.plan import Registration
+from neuromod_core.trial.prompts import Prompter
 from neuromod_core.trial.register import arms_of, register
 from neuromod_core.trial.roles import Allocator
-from neuromod_core.trial.room import Seat
+from neuromod_core.trial.room import Room
 from tasks import costing
-from tasks.estimating import Cost, _estimate, fitted, kinds_of, size_of_large
-from tests.conftest import ROOT
+from tasks.estimating import Cost, Sitting, _shares, estimated, stretched
+from tests.conftest import ROOT, subject_of
 from tests.flows.conftest import CONFIG, READY
-
-FIXED = Cost(3.0, 1000.0)
-PER_KIND = {("full", True): Cost(2.0, 70.0), ("full", False): Cost(1.0, 50.0), ("statements", False): Cost(0.25, 9.0)}
 
 
 @pytest.fixture(scope="module")
-def seats(registration: Registration) -> list[Seat]:
+def sitting(registration: Registration, llama: LoadedModel, library: Library) -> Iterator[Sitting]:
     runner = Allocator(registration).runner()
-    return [seat for shard in range(registration.plan.shards) for seat in runner.seats(shard)]
+    seats = [seat for shard in range(registration.plan.shards) for seat in runner.seats(shard)]
+    scales = library.administered(CONFIG.scales, CONFIG.primary_scale, CONFIG.foil_items)
+    with dosed(llama) as session:
+        yield Sitting(Room(session, subject_of(llama), Prompter(llama, library), scales, 64, 12, 0), None, seats)
 
 
-def price(chosen: Sequence[Seat]) -> Cost:
-    """A machine on which a batch costs a fixed part, and each cell what its kind costs."""
-    parts = [
-        FIXED,
-        *(PER_KIND[seat.cell.battery, seat.unit.options and seat.cell.battery == "full"] for seat in chosen),
-    ]
-    return Cost(sum(part.seconds for part in parts), sum(part.bytes for part in parts))
-
-
-def test_the_time_of_every_shard_is_predicted_from_a_few_cells(registration: Registration, seats: list[Seat]) -> None:
-    timed: Counter[str] = Counter()
-
-    def cost(chosen: Sequence[Seat]) -> Cost:
-        timed.update(seat.cell.cell_code for seat in chosen)
-        return price(chosen)
-
-    found = _estimate(registration.plan, seats, cost, budget=20.0, gpus=0)
-    for shard, predicted in enumerate(found.shards):
-        true = price([seat for seat in seats if seat.cell.shard == shard])
-        assert predicted == pytest.approx(true)
-    assert sum(timed.values()) == found.cells_timed < len(seats)
-    done = set(range(registration.plan.shards - 1))
-    assert found.left(done) == pytest.approx(found.shards[-1])
-    assert found.left(range(registration.plan.shards)) == (0, 0)
-
-
-def test_kinds_tell_apart_what_costs_differently(registration: Registration, seats: list[Seat]) -> None:
-    kinds = set(kinds_of(registration.plan, seats))
-    assert {kind[:2] for kind in kinds} >= {("full", True), ("full", False)}
-
-
-@pytest.mark.parametrize(("few", "many"), [(2, 12), (2, 3), (1, 40)])
-def test_two_slices_give_the_fixed_part_and_the_part_per_cell(few: int, many: int) -> None:
+@pytest.mark.parametrize(("few", "many", "wanted"), [(2, 12, 30), (2, 3, 1), (1, 40, 40)])
+def test_two_slices_give_what_any_number_takes(few: int, many: int, wanted: int) -> None:
     fixed, each = Cost(5.0, 100.0), Cost(0.5, 7.0)
 
     def at(count: int) -> Cost:
-        return Cost(fixed.seconds + each.seconds * count, fixed.bytes + each.bytes * count)
+        return fixed.plus(each.times(count))
 
-    assert fitted(at(few), few, at(many), many) == (pytest.approx(fixed), pytest.approx(each))
-    assert fitted(at(few), few, at(few), few)[0] == (0, 0), "one slice has no fixed part to tell"
+    assert stretched(at(few), few, at(many), many, wanted) == pytest.approx(at(wanted))
+    assert stretched(at(few), few, at(few), few, wanted) == pytest.approx(at(few).times(wanted / few))
+    slower = stretched(Cost(3.0, 1.0), few, Cost(2.0, 1.0), many, wanted)
+    assert slower == pytest.approx((3.0, 1.0)), "a large slice that was faster does not promise time back"
 
 
-def test_the_large_slice_keeps_to_the_budget() -> None:
-    assert size_of_large(seconds_of_small=0.01, budget=20) == 12
-    assert size_of_large(seconds_of_small=2.0, budget=20) == 6
-    assert size_of_large(seconds_of_small=60.0, budget=20) == 4
+def test_shares_are_the_units_of_a_shard(registration: Registration, sitting: Sitting) -> None:
+    """All shards together hold every unit once, and as often what some units alone receive."""
+    plan, totals = registration.plan, Counter[str]()
+    for shard in range(plan.shards):
+        totals.update(_shares(sitting, [seat for seat in sitting.seats if seat.cell.shard == shard]))
+    assert totals["statements"] == totals["passages"] == pytest.approx(len(plan.units))
+    assert totals["sampled"] == sum(unit.sampled for unit in plan.units)
+    assert totals["options"] >= sum(unit.options for unit in plan.units) > 0
+    assert totals["stories"] == pytest.approx(plan.shards)
+    assert totals["telemetry"] == 0, "this study has no panel"
+
+
+def test_the_time_of_every_shard_is_made_of_its_parts(registration: Registration, sitting: Sitting) -> None:
+    """On a clock that says one second of every reading, each part takes as many seconds as a shard has shares in it."""
+    ticks = itertools.count()
+    found = estimated(registration.plan, sitting, lambda: float(next(ticks)), 0)
+    for shard, cost in enumerate(found.shards):
+        shares = _shares(sitting, [seat for seat in sitting.seats if seat.cell.shard == shard])
+        known = shares["statements"] + shares["options"] + shares["passages"] + shares["stories"]
+        assert cost.seconds == pytest.approx(known + shares["sampled"] * len(sitting.room.scales))
+        assert cost.bytes > 0
+    assert sum(found.parts.values()) == pytest.approx(sum(cost.seconds for cost in found.shards))
+    done = set(range(registration.plan.shards - 1))
+    assert found.left(done) == pytest.approx(found.shards[-1])
+    assert found.left(range(registration.plan.shards)) == (0, 0)
 
 
 def test_the_size_of_a_study_is_that_of_its_plan(registration: Registration, library: Library) -> None:

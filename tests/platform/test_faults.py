@@ -255,7 +255,7 @@ def test_a_corrupted_marker_is_named_and_never_taken_for_a_missing_shard(
 def test_an_interrupted_study_says_so_and_the_same_command_resumes(tiny: Tiny, alone: str, tmp_path: Path) -> None:
     at, says = tiny.copy(tmp_path / "runs"), tmp_path / "says.txt"
     interrupted = studies.worker(tiny, at, says, studies.commanded)
-    tiny.await_shards(at, 3, interrupted)
+    tiny.await_shards(at, 1, interrupted)
     os.kill(interrupted.pid or 0, signal.SIGINT)
     assert studies.ended(interrupted, says) == (0, "130 neuromod: interrupted; the same command resumes.")
     done = tiny.done(at)

@@ -10,6 +10,7 @@ from neuromod_core.report import ReportData
 from neuromod_core.safety import ABUSE, REFUSAL, UNSAFE, Stop, compare
 from neuromod_core.trial.harms import Comparison, Harms
 from neuromod_core.trial.stopping import Look
+from neuromod_core.trial.wholes import wholes
 from tests.unit.report_data import BASELINE, names, unit_ids
 
 KINDS = {("refusal", "odds"): REFUSAL, ("unsafe", "odds"): UNSAFE, ("abuse", "text"): ABUSE}
@@ -33,21 +34,41 @@ def comparisons(pairs: int) -> tuple[Comparison, ...]:
     return tuple(found)
 
 
+def solved(unit: str, arm: str, task: str, chance: float, draw: np.random.Generator) -> list[tuple[object, ...]]:
+    """Return the rows of one ranked problem: solved or not, how sure, and what told a match of letters."""
+    right = float(draw.random() < 0.75 + MOVED.get(arm, 0.0))
+    lead, target = abs(draw.normal(0, 1.5)), int(unit[1:]) % 2 == 0
+    brier = 2 * (right - 1 / (1 + np.exp(-lead))) ** 2
+    evidence = lead if target == bool(right) else -lead
+    item = f"{task}-{unit}"
+    return [
+        (unit, arm, task, item, "ranked", right, chance, None, None, [lead, 0.0]),
+        (unit, arm, "certainty", item, "brier", brier, 1 - chance, None, None, None),
+        *([(unit, arm, task, item, "evidence", evidence, None, target, None, None)] if task == "n_back" else []),
+    ]
+
+
 def panel(units: int) -> pd.DataFrame:
     draw = rng(3, "panel")
     rows = []
     for arm in names():
         for unit in unit_ids(units):
             for task, chance in (("arithmetic", 0.25), ("n_back", 0.5), ("facts", 0.25)):
-                right = float(draw.random() < 0.75 + MOVED.get(arm, 0.0))
-                rows.append((unit, arm, task, f"{task}-{unit}", "ranked", right, chance, None, None))
+                rows += solved(unit, arm, task, chance, draw)
+            odds = draw.normal(-0.5 + MOVED.get(arm, 0.0), 0.4)
+            for reading, value in (("apt over literal", odds), ("apt over anomalous", odds + 1)):
+                rows.append((unit, arm, "metaphor", f"m-{unit}", reading, value, None, None, None, None))
+            rows.append((unit, arm, "summary", f"s-{unit}", "written", draw.integers(6) / 5, None, None, None, None))
+            few = draw.random() < 0.3
+            far, why = (None, "5 valid nouns, 7 are needed") if few else (draw.normal(0.8, 0.04), None)
+            rows.append((unit, arm, "association", f"a-{unit}", "written", far, None, None, why, None))
             odds = draw.normal(-2 + 3 * RATE.get(arm, 0.0), 0.4)
-            rows.append((unit, arm, "refusal", f"r-{unit}", "odds", odds, None, odds > 0, None))
-            rows.append((unit, arm, "unsafe", f"u-{unit}", "odds", odds + 1, None, odds < -1, None))
+            rows.append((unit, arm, "refusal", f"r-{unit}", "odds", odds, None, odds > 0, None, None))
+            rows.append((unit, arm, "unsafe", f"u-{unit}", "odds", odds + 1, None, odds < -1, None, None))
             words = draw.normal(80 + 60 * MOVED.get(arm, 0.0), 5)
-            rows.append((unit, arm, "verbosity", "opener", "text", words, None, None, None))
-            rows.append((unit, arm, "abuse", "opener", "text", None, None, None, "no word list"))
-    columns = ["unit_id", "arm", "instrument", "item", "reading", "value", "chance", "event", "reason"]
+            rows.append((unit, arm, "verbosity", "opener", "text", words, None, None, None, None))
+            rows.append((unit, arm, "abuse", "opener", "text", None, None, None, "no word list", None))
+    columns = ["unit_id", "arm", "instrument", "item", "reading", "value", "chance", "event", "reason", "loglik"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -76,7 +97,8 @@ def harms(units: int = 26, pairs: int = 120, tokens: int = 96) -> Harms:
         ("hot", Look(1, 4, "b" * 32, rule.judge(11, 12))),
     )
     absent = {"ldnoobw": "there is no ldnoobw/en.txt in the data folder"}
-    return Harms(comparisons(pairs), panel(units), telemetry(min(units, 6), tokens), looks, absent, "as registered")
+    seen, told = panel(units), telemetry(min(units, 6), tokens)
+    return Harms(comparisons(pairs), seen, told, looks, absent, "as registered", wholes(seen, names(), 3))
 
 
 def with_harms(data: ReportData) -> ReportData:

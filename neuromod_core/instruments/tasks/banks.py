@@ -32,6 +32,11 @@ class Figure(Text):
     literal: str
     anomalous: str
 
+    @property
+    def endings(self) -> tuple[str, str, str]:
+        """Return how the sentence may go on: apt, literal, anomalous."""
+        return f" {self.apt}.", f" {self.literal}.", f" {self.anomalous}."
+
     def problem(self) -> Problem:
         """Return the question which completion is likeliest: options apt, literal, anomalous; the apt one is true."""
         return Problem(self.id, METAPHOR, self.level, self.stem, (self.apt, self.literal, self.anomalous), 0)

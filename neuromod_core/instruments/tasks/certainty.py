@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neuromod_core.instruments.tasks.problem import Cell, Problem
 from neuromod_core.kernel.errors import DataError, OutOfRange
@@ -76,8 +77,6 @@ def certainty(problems: Sequence[Problem], loglik: Sequence[Sequence[float | Non
         DataError: for another number of readings than problems, or of values than options.
         OutOfRange: for less than one bin.
     """
-    if bins < 1:
-        raise OutOfRange(f"{bins} bins were asked for; at least 1 is needed.")
     if len(problems) != len(loglik):
         raise DataError(f"{len(loglik)} readings for {len(problems)} problems.")
     rows = [_judge(problem, values) for problem, values in zip(problems, loglik, strict=True)]
@@ -85,10 +84,8 @@ def certainty(problems: Sequence[Problem], loglik: Sequence[Sequence[float | Non
     if not valid:
         return Certainty(None, None, None, None, None, len(rows), 0, "no problem has a reading of every option")
     sure, right, brier, even = np.array(valid, dtype=np.float64).T
-    which = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
-    gaps = [abs(float((right - sure)[which == each].sum())) for each in range(bins)]
     return Certainty(
-        ece=math.fsum(gaps) / len(valid),
+        ece=calibration_error(sure, right, bins=bins),
         brier=float(brier.mean()),
         skill=1 - float(brier.mean() / even.mean()),
         accuracy=float(right.mean()),
@@ -97,6 +94,24 @@ def certainty(problems: Sequence[Problem], loglik: Sequence[Sequence[float | Non
         n_valid=len(valid),
         reason=None,
     )
+
+
+def calibration_error(sure: NDArray[np.float64], right: NDArray[np.float64], *, bins: int = 10) -> float:
+    """Return the expected calibration error, 0 ... 1, of answers (answers,) given with a probability, and their marks.
+
+    Formula:  sum over bins of  n_b / n |accuracy_b - confidence_b|,  bins of equal width, the upper edge included.
+    Source: Naeini, Cooper & Hauskrecht 2015; Guo et al. 2017.
+
+    Raises:
+        OutOfRange: for less than one bin.
+        DataError: for no answer, or another number of marks.
+    """
+    if bins < 1:
+        raise OutOfRange(f"{bins} bins were asked for; at least 1 is needed.")
+    if sure.size != right.size or not sure.size:
+        raise DataError(f"{right.size} marks for {sure.size} probabilities; as many, and at least one, are needed.")
+    which = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
+    return float(np.abs(np.bincount(which, weights=right - sure, minlength=bins)).sum()) / sure.size
 
 
 def _judge(problem: Problem, loglik: Sequence[float | None]) -> tuple[float, float, float, float] | None:

@@ -118,5 +118,5 @@ def detection(targets: Sequence[bool], evidence: Sequence[float | None]) -> Dete
 
 def _area(there: Sequence[float], elsewhere: Sequence[float]) -> float:
     """Return the share of (target, other) pairs in the right order, ties counting half."""
-    wins = sum((a > b) + 0.5 * (a == b) for a in there for b in elsewhere)
-    return wins / (len(there) * len(elsewhere))
+    a, b = np.array(there)[:, None], np.array(elsewhere)
+    return float(((a > b) + 0.5 * (a == b)).mean())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from neuromod_core.report.canvas import Plot
 from neuromod_core.report.data import ReportData
 from neuromod_core.report.palette import BAND, MUTED, RULE, looks
-from neuromod_core.report.safety import measure_shifts, measured
-from neuromod_core.report.shifts import at
+from neuromod_core.report.safety import measure_shifts, measured, wholes_of
+from neuromod_core.report.shifts import Means, at
 from neuromod_core.report.wording import short
 from neuromod_core.trial.harms import LEAST, MEASURES, Comparison
+from neuromod_core.trial.wholes import WHOLES, Whole
 
 COLUMNS = 4
 SHORT = {"within the margin": "within", "beyond the margin": "BEYOND", "inconclusive": "open", "missing": "missing"}
@@ -82,35 +83,78 @@ def _wrapped(text: str) -> str:
 
 
 def measures(data: ReportData) -> list[Plot]:
-    """Draw the shift of every measure that enough units have, against the baseline, one panel each, arms in rows."""
+    """Draw every measure that enough units have, one panel each, arms in rows.
+
+    Means over units are drawn as shifts against the baseline, statistics of whole arms as they are.
+    """
     if data.harms is None:
         return []
     arms = [arm for arm in data.arm_names if arm != data.study.baseline]
     moved = {name: measure_shifts(data, data.harms, name) for name in measured(data)}
     names = [name for name, found in moved.items() if max(at(found, arm).n for arm in arms) >= LEAST]
-    if not names:
+    whole = wholes_of(data)
+    if not names and not whole:
         return []
-    rows = math.ceil(len(names) / COLUMNS)
+    count = len(names) + len(whole)
+    rows = math.ceil(count / COLUMNS)
     figure = Figure(figsize=(10, rows * (0.85 + 0.2 * len(arms))), layout="constrained")
     panels = figure.subplots(rows, COLUMNS, sharey=True, squeeze=False).ravel()
     for axes, name in zip(panels, names, strict=False):
-        axes.axvline(0, color=MUTED, linewidth=0.7, zorder=1)
-        for row, arm in enumerate(arms):
-            axes.axhline(row, color=RULE, linewidth=0.5, zorder=0)
-            mean, look = at(moved[name], arm), looks(data)[arm]
-            if mean.mean is not None:
-                axes.errorbar(
-                    mean.mean, row, None, mean.half, color=look.colour, marker=look.marker, markersize=5, elinewidth=1
-                )
-        count = max(at(moved[name], arm).n for arm in arms)
-        axes.set_title(f"{name.replace('_', '-')} (n = {count})", fontsize=8.5)
-        axes.set_xlabel(_wrapped(MEASURES[name][0]), fontsize=7)
+        _shifts(axes, data, arms, name, moved[name])
+    for axes, (name, mine) in zip(panels[len(names) :], whole.items(), strict=False):
+        _wholes(axes, data, arms, name, mine)
+    for axes in panels[:count]:
         axes.locator_params(axis="x", nbins=4)
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
-    for axes in panels[len(names) :]:
+    for axes in panels[count:]:
         axes.set_axis_off()
     panels[0].set_yticks(range(len(arms)), [short(arm) for arm in arms])
     panels[0].set_ylim(len(arms) - 0.5, -0.5)
-    alt = f"Dot plots of {len(names)} side effects: shift against {data.study.baseline} per arm, 95 % intervals."
+    alt = (
+        f"Dot plots of {len(names)} side effects as shifts against {data.study.baseline} per arm, and of {len(whole)} "
+        "statistics of whole arms, with 95 % intervals."
+    )
     return [Plot("panel", alt, figure)]
+
+
+def _shifts(axes: Axes, data: ReportData, arms: Sequence[str], name: str, moved: Means) -> None:
+    axes.axvline(0, color=MUTED, linewidth=0.7, zorder=1)
+    for row, arm in enumerate(arms):
+        mean = at(moved, arm)
+        half = None if mean.half is None else (mean.half, mean.half)
+        _dot(axes, data, arm, row, mean.mean, half)
+    axes.set_title(f"{name.replace('_', '-')} (n = {_range([at(moved, arm).n for arm in arms])})", fontsize=8.5)
+    axes.set_xlabel(_wrapped(MEASURES[name][0]), fontsize=7)
+
+
+def _wholes(axes: Axes, data: ReportData, arms: Sequence[str], name: str, mine: Mapping[str, Whole]) -> None:
+    """Draw a statistic as it is; the dashed line is the baseline's."""
+    own = mine.get(data.study.baseline)
+    if own is not None and own.value is not None:
+        axes.axvline(own.value, color=MUTED, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
+    for row, arm in enumerate(arms):
+        each = mine.get(arm)
+        if each is None or each.value is None or each.low is None or each.high is None:
+            _dot(axes, data, arm, row, None, None)
+        else:
+            _dot(axes, data, arm, row, each.value, (max(0, each.value - each.low), max(0, each.high - each.value)))
+    axes.set_title(f"{name} (n = {_range([each.n for each in mine.values()])} problems)", fontsize=8.5)
+    axes.set_xlabel(f"{_wrapped(WHOLES[name])}; dashed: {short(data.study.baseline)}", fontsize=7)
+
+
+def _range(counts: Sequence[int]) -> str:
+    """Return a number, or from which to which number where arms differ."""
+    low, high = min(counts), max(counts)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _dot(
+    axes: Axes, data: ReportData, arm: str, row: int, value: float | None, ends: tuple[float, float] | None
+) -> None:
+    """Draw a value with its interval, lengths to the left and to the right; a rule alone where there is none."""
+    axes.axhline(row, color=RULE, linewidth=0.5, zorder=0)
+    if value is None:
+        return
+    look, bars = looks(data)[arm], None if ends is None else [[ends[0]], [ends[1]]]
+    axes.errorbar(value, row, None, bars, color=look.colour, marker=look.marker, markersize=5, elinewidth=1)

@@ -10,7 +10,7 @@ from neuromod_core.report.canvas import Plot
 from neuromod_core.report.data import ReportData
 from neuromod_core.report.palette import MUTED, PAPER, RULE, looks
 from neuromod_core.report.shifts import at
-from neuromod_core.report.telemetry import distance_names, moved, period_names, told
+from neuromod_core.report.telemetry import distance_names, moved, period_names, told, units
 from neuromod_core.report.wording import short
 
 WINDOW = 8
@@ -35,6 +35,9 @@ def telemetry(data: ReportData) -> list[Plot]:
     _bars(right, data, arms, "spectral_power", period_names())
     right.set_xlabel("period of the last hidden states (tokens)")
     right.set_ylabel("power, shift (percentage points)")
+    left.set_title(f"n = {units(data)} units", fontsize=8.5)
+    for axes, column in ((middle, "attention_mass"), (right, "spectral_power")):
+        axes.set_title(_said(data, arms, column), fontsize=8.5)
     handles, names = left.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper left", ncols=min(len(names), 5), columnspacing=1.4)
     alt = (
@@ -42,6 +45,14 @@ def telemetry(data: ReportData) -> list[Plot]:
         "attention by distance and of spectral power by period. The table below has the means."
     )
     return [Plot("telemetry", alt, figure)]
+
+
+def _said(data: ReportData, arms: tuple[str, ...], column: str) -> str:
+    """Return of how many units there is a shift: texts too short for a spectrum have none."""
+    counts = {at(moved(data, column, 0), arm).n for arm in arms if arm != data.study.baseline}
+    if len(counts) <= 1:
+        return f"n = {max(counts, default=0)} units"
+    return f"n = {min(counts)} to {max(counts)} units"
 
 
 def second(data: ReportData, arm: str) -> bool:
