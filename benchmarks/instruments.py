@@ -46,7 +46,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CACHE = Path.home() / ".cache" / "neuromod"
 TARGET = 12 * 60
 MATCHED = 0.2  # dose of the entropy placebo's temperature: its size does not change the time
-FORMATS, REPEATS = ("float32", "bfloat16"), 3
+FORMATS, REPEATS = ("float32", "bfloat16"), 2
 OUT = Console(width=120)
 Figures = dict[str, object]
 

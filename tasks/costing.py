@@ -67,7 +67,7 @@ class Size:
         each = READ | {name: ask + times * panel.reply_tokens for name, (ask, times) in WRITTEN.items()}
         asked = {name: getattr(panel, name) * self.units for name in each}
         asked |= {name: min(asked[name], LIMITS[name][1]) for name in BANKED}
-        once = sum(asked[name] * each[name] for name in each)
+        once: float = sum(asked[name] * each[name] for name in each)
         once += min(panel.telemetry_units, self.units) * 2 * (CONTEXT + self.story_tokens)
         return round(once * self.full / self.units)
 

@@ -4,7 +4,8 @@
 
 Statements and answers by option grow with the number of items: all cells of one unit are asked two thin forms of the
 scales, and  T(items) = a + b items  goes through both times. Stories grow with their tokens: all rows of a shard write
-two short ones. What is left is timed once, for one unit that receives it. So every batch holds the arms it will hold.
+two short ones. What is left is timed once, for one unit that receives it; the panel, whose first units are asked more,
+for the first and the last. So every batch holds the arms it will hold.
 Loading, gates and statistics are not in it.
 """
 
@@ -202,9 +203,10 @@ def _told(sitting: Sitting, seats: Sequence[Seat]) -> list[Line]:
 def _panel(sitting: Sitting, timer: Timer) -> Cost:
     if sitting.bench is None:
         return NOTHING
-    bench, seats = sitting.bench, _full(sitting.unit(lambda _: True))
+    bench, ends = sitting.bench, (sitting.seats[0].unit.unit_id, sitting.seats[-1].unit.unit_id)
+    seats = _full([seat for seat in sitting.seats if seat.unit.unit_id in ends])
     told = _told(sitting, seats)
-    return timer(lambda: {"panel": examine(sitting.room, bench, seats, told)})
+    return timer(lambda: {"panel": examine(sitting.room, bench, seats, told)}).times(1 / len(set(ends)))
 
 
 def _spied(sitting: Sitting) -> Callable[[Seat], bool]:

@@ -211,6 +211,14 @@ items, and ICC(2,1) over seeds where the pack draws random numbers while it read
 """
 
 OWN = """
+## Can they be fooled?
+
+`neuromod run study=assay` gives all eight scales under three packs that can mean nothing, under a dreamlike and a
+drowsy state in words, and under a plain day in words. Family C1 of its report says which arm raises which scale beyond
+its foils; family C2, the positive control, whether a told state is seen on its own scale.
+
+![Which arm raises which scale](pictures/assay.png)
+
 ## A scale of your own
 
 `neuromod instruments import FILE` reads a YAML file in the form of `datasets/instruments`, or a CSV file with the

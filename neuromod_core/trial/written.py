@@ -79,11 +79,9 @@ def word_vectors(model: LoadedModel) -> Embed:
     vectors = model.word_vectors()
 
     def embed(word: str) -> list[float] | None:
-        for text in (f" {word}", word):
-            tokens = model.encode(text)
-            if len(tokens) == 1 and model.tokenizer.decode(list(tokens)).strip().casefold() == word:
-                vector = vectors[tokens[0]].float()
-                return [float(value) for value in vector.tolist()] if bool(vector.any()) else None
-        return None
+        token = model.encode(f" {word}")[-1]  # of a word that is split, this is its end
+        if model.tokenizer.decode([token]).strip().casefold() != word or not bool(vectors[token].any()):
+            return None
+        return [float(value) for value in vectors[token].float().tolist()]
 
     return embed

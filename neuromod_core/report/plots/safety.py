@@ -140,7 +140,7 @@ def _wholes(axes: Axes, data: ReportData, arms: Sequence[str], name: str, mine: 
         else:
             _dot(axes, data, arm, row, each.value, (max(0, each.value - each.low), max(0, each.high - each.value)))
     axes.set_title(f"{name} (n = {_range([each.n for each in mine.values()])} problems)", fontsize=8.5)
-    axes.set_xlabel(f"{_wrapped(WHOLES[name])}; dashed: {short(data.study.baseline)}", fontsize=7)
+    axes.set_xlabel(f"{_wrapped(WHOLES[name])}; dashed: baseline", fontsize=7)
 
 
 def _range(counts: Sequence[int]) -> str:
