@@ -1,6 +1,6 @@
 """How long all eight scales take, in the primary reading of the embedded model, one wording a cell: 64 units x 8 arms.
 
-    python benchmarks/instruments.py [--shards N] [--units 64] [--per-shard 8]
+    python benchmarks/instruments.py [--shards N] [--formats F ...]
 
 Cells are those of the reference study's arms, administered by the code that studies use: in float32, as studies run
 here, and in bfloat16 (`model.dtype=bfloat16`), with how far the scores of the two lie apart. Scales are given whole,
@@ -47,6 +47,7 @@ CACHE = Path.home() / ".cache" / "neuromod"
 TARGET = 12 * 60
 MATCHED = 0.2  # dose of the entropy placebo's temperature: its size does not change the time
 FORMATS, REPEATS = ("float32", "bfloat16"), 2
+ARMS, DISTANCE = 8, "bfloat16 less float32, in standard deviations"
 OUT = Console(width=120)
 Figures = dict[str, object]
 
@@ -152,37 +153,39 @@ def in_format(dtype: str, given: argparse.Namespace) -> tuple[Figures, pd.Series
         return figures, contrasts(replace(room, scales=tuple(short)), seats[0])
 
 
-def measured(given: argparse.Namespace) -> Figures:
-    """Return all figures."""
-    (exact, scores), (coarse, others) = (in_format(dtype, given) for dtype in FORMATS)
-    return {
+def measured(given: argparse.Namespace, known: Figures) -> Figures:
+    """Return the figures of the formats that are asked for, beside those that are known."""
+    found = {dtype: in_format(dtype, given) for dtype in given.formats}
+    figures = known | {
         "machine": {
             "cores": len(os.sched_getaffinity(0)),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
         },
         "units": given.units,
-        "arms": len(scores.index.get_level_values(1).unique()) // given.per_shard,
+        "arms": ARMS,
         "units a shard": given.per_shard,
         "target minutes": TARGET / 60,
-        FORMATS[0]: exact,
-        FORMATS[1]: coarse,
-        "bfloat16 less float32, in standard deviations": apart(scores, others),
-        "commit": commit_of(),
+        **{dtype: mine | {"commit": commit_of()} for dtype, (mine, _) in found.items()},
     }
+    if set(found) == set(FORMATS):
+        figures[DISTANCE] = apart(*(found[dtype][1] for dtype in FORMATS))
+    return figures
 
 
 def shown(figures: Figures) -> None:
     table = Table("scales", "items", "minutes", "tokens/s", "measured", f"within {TARGET // 60} minutes")
-    for dtype, name in product(FORMATS, ("whole", "short")):
+    there = [dtype for dtype in FORMATS if dtype in figures]
+    for dtype, name in product(there, ("whole", "short")):
         form = figures[dtype][name]  # type: ignore[index]
         counted = f"{form['shards measured']} of {form['shards']} shards"  # type: ignore[index]
         values = (form["items"], f"{form['minutes']:.1f}", f"{form['tokens scored a second']:.0f}")  # type: ignore[index]
         table.add_row(f"{name}, {dtype}", *map(str, values), counted, "yes" if form["target reached"] else "NO")  # type: ignore[index]
     OUT.print(table)
-    for dtype in FORMATS:
+    for dtype in there:
         OUT.print(f"{dtype}: the trunk makes it {figures[dtype]['trunk']['ratio']:.2f} times faster")  # type: ignore[index]
-    OUT.print(f"bfloat16 less float32, in SD: {figures['bfloat16 less float32, in standard deviations']}")
+    if DISTANCE in figures:
+        OUT.print(f"{DISTANCE}: {figures[DISTANCE]}")
 
 
 def main() -> None:
@@ -190,9 +193,11 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=10_000, help="measure so many shards and extrapolate")
     parser.add_argument("--units", type=int, default=64)
     parser.add_argument("--per-shard", type=int, default=8, help="units whose cells share a batch")
-    figures = measured(parser.parse_args())
-    shown(figures)
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS), help="the others stay as known")
     file = ROOT / "benchmarks" / "results" / "instruments.json"
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    figures = measured(parser.parse_args(), known)
+    shown(figures)
     file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
