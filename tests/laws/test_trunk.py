@@ -11,7 +11,8 @@ from neuromod_core.effects import EFFECTS, Stream, Subject
 from neuromod_core.engine import Row, choose, dosed
 from neuromod_core.engine.dosed import Path
 from neuromod_core.engine.trunk import first_blocks, trunk_of
-from neuromod_core.models import LoadedModel, tiny
+from neuromod_core.models import TINY, LoadedModel, tiny
+from neuromod_core.models.anatomy import ANATOMIES
 from neuromod_core.packs import bind
 from tests.conftest import subject_of
 from tests.laws.test_effects import NONE, differing, mixed, names_on, pack_of, prompt, readings, some_dose
@@ -43,10 +44,11 @@ def chosen(model: LoadedModel, subject: Subject, rows: list[Row], path: Path) ->
     )
 
 
-def test_sharing_changes_no_row(model: LoadedModel, subject: Subject, path: Path) -> None:
-    if path != "fused":
-        pytest.skip("the library path shares nothing: it is what the fused path is compared with")
-    subject = late(subject)
+@pytest.mark.parametrize("architecture", sorted(name for name in TINY if ANATOMIES[name].fused))
+def test_sharing_changes_no_row(architecture: str) -> None:
+    """The library path shares nothing: it is what the fused path is compared with."""
+    model = tiny(architecture, seed=3)
+    subject = late(subject_of(model))
     rows = of_one_prompt(subject)
     assert not differing(readings(model, subject, rows, "fused"), readings(model, subject, rows, "library"), rows)
     assert not differing(chosen(model, subject, rows, "fused"), chosen(model, subject, rows, "library"), rows)
