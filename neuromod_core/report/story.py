@@ -263,7 +263,8 @@ CONTROL = """
 
 The positive control: {samples} stories from each opener by a writer who is told what people in the story feel
 (`datasets/stories/controls.yaml`), against as many by a writer who is told of nothing in particular. Seen on their own
-reading: {seen} of {count}{named}. An emotion that is not seen here has no assay: that a pack does not move it means nothing.
+reading: {seen} of {count}{named}. An emotion that is not seen here has no assay: that a pack does not move it says
+nothing.
 
 ![Told emotions by what the reader sees](pictures/story-control.png)
 
