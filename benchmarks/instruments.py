@@ -47,7 +47,7 @@ CACHE = Path.home() / ".cache" / "neuromod"
 TARGET = 12 * 60
 MATCHED = 0.2  # dose of the entropy placebo's temperature: its size does not change the time
 FORMATS, REPEATS = ("float32", "bfloat16"), 2
-ARMS, DISTANCE = 8, "bfloat16 less float32, in standard deviations"
+DISTANCE = "bfloat16 less float32, in standard deviations"
 OUT = Console(width=120)
 Figures = dict[str, object]
 
@@ -163,7 +163,7 @@ def measured(given: argparse.Namespace, known: Figures) -> Figures:
             "torch": torch.__version__,
         },
         "units": given.units,
-        "arms": ARMS,
+        "arms": len(settings(["study=reproduce", "instruments=all"]).config().arms),
         "units a shard": given.per_shard,
         "target minutes": TARGET / 60,
         **{dtype: mine | {"commit": commit_of()} for dtype, (mine, _) in found.items()},

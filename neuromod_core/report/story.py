@@ -201,14 +201,15 @@ def told_plot(told: Sequence[Shift]) -> Plot:
     with drawing("story-control"):
         figure = Figure(figsize=(8, 1.4 + 0.4 * len(names)), layout="constrained")
         axes = figure.add_subplot()
-        table = np.zeros((len(names), len(columns)))
+        table = np.full((len(names), len(columns)), np.nan)
         for one in told:
-            table[names.index(one.pack), columns.index(one.emotion)] = one.g_z or 0.0
-        limit = float(np.abs(table).max()) or 1.0
+            table[names.index(one.pack), columns.index(one.emotion)] = np.nan if one.g_z is None else one.g_z
+        limit = float(np.nanmax(np.abs(table), initial=0.0)) or 1.0
         axes.imshow(table, cmap=PALETTE, vmin=-limit, vmax=limit, aspect="auto")
         for one in told:
             row, column = names.index(one.pack), columns.index(one.emotion)
-            shade, shown = to_hex(PALETTE(table[row, column] / limit / 2 + 0.5)), one.state in SHOWN
+            value, shown = float(np.nan_to_num(table[row, column])), one.state in SHOWN  # the ground of a missing cell
+            shade = to_hex(PALETTE(value / limit / 2 + 0.5))
             text = MISSING if one.g_z is None else signed(one.g_z)
             inside(axes, (column, row), f"{text} *" if shown else text, fontsize=9, color=text_on(shade))
         axes.set_xticks(range(len(columns)), columns)

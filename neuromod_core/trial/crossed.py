@@ -97,9 +97,12 @@ def cross_verdicts(plan: Plan, scores: pd.DataFrame) -> list[Verdict]:
 
 def _large_enough(verdict: Verdict) -> Verdict:
     """Return the verdict on a told state, which needs a shift that is not only sure but clear over units."""
-    if verdict.state != "supported" or (verdict.g_z or 0) >= SMALLEST_G:
+    if verdict.state != "supported":
         return verdict
-    return replace(verdict, state="not supported", note=f"g_z is below {SMALLEST_G:g}")
+    if verdict.g_z is None:
+        return replace(verdict, state="not measurable", note="g_z is not known: the shift does not vary over units")
+    small = verdict.g_z < SMALLEST_G
+    return replace(verdict, state="not supported", note=f"g_z is below {SMALLEST_G:g}") if small else verdict
 
 
 def _family(plan: Plan, family: str, items: Sequence[_Cross], minimum: float) -> list[Verdict]:
