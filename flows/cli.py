@@ -28,6 +28,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 from flows import audit, calibrate, data, detect, instruments, records, signature, status, story, tracking
 from neuromod_core import __version__
 from neuromod_core.kernel.errors import NeuromodError
+from tasks.environment import recall
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
@@ -124,7 +125,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.verb in ("run", "plan", "register", "data", "story"):
             data.adopt(cache_folder(), os.environ.get("NEUROMOD_DATA"))
         from flows import commands  # with all that commands need: `neuromod --help` needs nothing of it
-        from tasks.provenance import recall
 
         recall(os.environ)
         return commands.run(given, cache_folder())

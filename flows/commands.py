@@ -15,9 +15,10 @@ from rich.table import Table
 from flows import audit, calibrate, data, detect, instruments, signature, status, story, sweeping, tracking
 from flows import records as keeping
 from flows.settings import PROJECT, Settings, places_here, settings, sweep
+from neuromod_core.kernel import garbage
 from neuromod_core.kernel.errors import ConfigError
 from neuromod_core.kernel.types import canonical, plain
-from tasks import progress
+from tasks import fresh, progress
 
 OUT, ERR = Console(soft_wrap=True), Console(stderr=True)
 
@@ -112,16 +113,19 @@ def _freeze(chosen: Settings, cache: Path, file: Path) -> None:
 
 def _study(overrides: Sequence[str], cache: Path) -> int:
     """Register and run, or resume, one study; print where its report is and what it found."""
-    from flows.study import conduct, served
-    from tasks import looks
-    from tasks.lab import Run
-    from tasks.reporting import REPORT
-
     chosen = settings(overrides)
+    if chosen.registration is not None:
+        fresh.begin(str(Path(_given(chosen.registration)).absolute()), str(PROJECT), str(cache))
+    with garbage.loading():
+        from flows.study import conduct, served
+        from tasks.lab import Run
     with progress.shown(ERR):
         file = str(Path(_registered(chosen, cache)).absolute())
         this = Run(file, chosen.places(cache))
         root = served(this) if chosen.runtime.kind == "prefect" else conduct(this)
+    from tasks import looks  # with what draws a report: a study that begins does not wait for it
+    from tasks.reporting import REPORT
+
     looks.point_latest(this)
     for line in looks.summary(this):
         OUT.print(line, highlight=False, markup=False)

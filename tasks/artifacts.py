@@ -20,9 +20,7 @@ from prefect.artifacts import (
 
 from neuromod_core.kernel.types import Json
 from neuromod_core.store.commits import Marker, commits, committed
-from tasks import looks
 from tasks.lab import Run
-from tasks.reporting import REPORT
 
 
 def _key(run: Run, what: str) -> str:
@@ -67,6 +65,9 @@ def workers(run: Run) -> None:
 
 def outcome(run: Run, root: str) -> None:
     """Show what an unblinded study found, and where its report is."""
+    from tasks import looks  # with what draws a report
+    from tasks.reporting import REPORT
+
     found = "\n".join(f"- {line}" for line in looks.summary(run))
     failed = looks.failed_gates(run)
     gates = f"\n**Gate failed: {'; '.join(failed)}.** No claim is made.\n" if failed else ""

@@ -1,6 +1,6 @@
 """What the bytes of a shard may depend on besides its registration, and where the code came from: kept in its marker.
 
-No host name, no user, no path; of the environment only what is on a list of names, so that a key or token cannot enter.
+No host name, no user, no path; of the environment only what is on a list of names.
 """
 
 from __future__ import annotations
@@ -15,36 +15,12 @@ from pathlib import Path
 import torch
 
 from neuromod_core.kernel.types import Json, file_digest
-
-ALLOWED = (
-    "ATEN_CPU_CAPABILITY",
-    "CUBLAS_WORKSPACE_CONFIG",
-    "CUDA_LAUNCH_BLOCKING",
-    "CUDA_VISIBLE_DEVICES",
-    "DO_NOT_TRACK",
-    "HF_HUB_OFFLINE",
-    "MKL_NUM_THREADS",
-    "MLFLOW_DISABLE_TELEMETRY",
-    "NVIDIA_TF32_OVERRIDE",
-    "OMP_NUM_THREADS",
-    "PREFECT_SERVER_ANALYTICS_ENABLED",
-    "PYTORCH_CUDA_ALLOC_CONF",
-    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
-)
-"""The names of the environment that may be recorded: what changes how a model computes, and what keeps it offline."""
-
-_RECORDED: dict[str, str] = {}
-
-
-def recall(environment: Mapping[str, str]) -> None:
-    """Keep what is allowed of the environment for the markers of this process."""
-    _RECORDED.clear()
-    _RECORDED.update({name: environment[name] for name in ALLOWED if name in environment})
+from tasks.environment import recorded
 
 
 def engine(project: str) -> Mapping[str, Json]:
     """Return libraries, kernels, processor and code of this process, and what is recorded of its environment."""
-    return {**_fixed(project), "environment": dict(_RECORDED)}
+    return {**_fixed(project), "environment": recorded()}
 
 
 @cache

@@ -50,6 +50,7 @@ from neuromod_core.trial.stopping import not_run
 from neuromod_core.trial.verify import verify
 from tasks import progress, shards
 from tasks.bench import before, bench, with_panel
+from tasks.fresh import fresh_hash
 from tasks.lab import (
     Places,
     Run,
@@ -64,8 +65,6 @@ from tasks.lab import (
     units,
 )
 from tasks.provenance import engine
-from tasks.reporting import publish
-from tasks.washout import fresh_hash
 
 PLACEBO = "placebo"  # the pack of gate G1
 OWNER_ONLY = 0o600  # a registration file holds the allocation
@@ -261,6 +260,8 @@ def conclude(run: Run) -> str:
 @step("report")
 def report(run: Run) -> str:
     """Write the report and its pictures beside the records; return the report's address."""
+    from tasks.reporting import publish  # with its pictures: they take a second to load
+
     progress.stage("report")
     return publish(run.folder(), run.places.project)
 

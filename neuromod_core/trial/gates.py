@@ -34,7 +34,7 @@ from neuromod_core.trial.plan import Arm, Assignment, Cell, Outline, Plan, Regis
 from neuromod_core.trial.readings import STATEMENT
 from neuromod_core.trial.room import Room, Seat
 
-PROBE_TOKENS = 12
+PROBE_TOKENS, PROBE_ITEMS = 4, 1
 BEATEN = 0.95
 
 
@@ -53,18 +53,26 @@ def _state(passed: bool) -> str:
 
 
 def _probe(room: Room, plan: Plan, pack: Pack) -> tuple[object, object]:
-    """Return everything a unit gives under a pack: all responses with a short story, as rows."""
+    """Return what a unit gives under a pack, as rows: every reading of a few items, and a short story."""
     seats = [
         Seat(Cell(unit.unit_id, unit.unit_id, 0, slot, 0, "full"), unit, pack)
         for slot, unit in enumerate(plan.units[:1])
     ]
-    return administer(replace(room, scales=room.scales[:1], story_tokens=PROBE_TOKENS), seats)
+    library = room.prompter.library
+    library = replace(library, checks=(), frames=replace(library.frames, content_free=()))  # read as items are
+    thin = replace(
+        room,
+        scales=tuple(scale.short(PROBE_ITEMS) for scale in room.scales[:1]),
+        prompter=replace(room.prompter, library=library),
+        story_tokens=PROBE_TOKENS,
+    )
+    return administer(thin, seats)
 
 
 def inert_gate(room: Room, plan: Plan, placebo: Pack) -> Gate:
-    """Return G1: the battery under the inert placebo, its machinery on, equals the baseline bit for bit."""
+    """Return G1: every reading of a unit under the inert placebo, its machinery on, equals the baseline bit for bit."""
     equal = _probe(room, plan, UNDOSED) == _probe(room, plan, placebo)
-    evidence = f"all readings and tokens of a unit under the inert pack ({len(placebo.effects)} effects at dose 0) "
+    evidence = f"every reading and a story of a unit under the inert pack ({len(placebo.effects)} effects at dose 0) "
     return Gate("G1", "inert placebo equals baseline", _state(equal), evidence + ("are equal" if equal else "DIFFER"))
 
 

@@ -15,7 +15,7 @@ from flows.settings import Runtime, places_here, settings
 from neuromod_core.kernel.errors import ConfigError, MissingVector
 from neuromod_core.models import LoadedModel
 from neuromod_core.packs import parse_pack
-from tasks import provenance
+from tasks import environment, provenance
 from tasks.steps import PLACEBO, refuse_unfit
 from tests.conftest import ROOT, subject_of
 
@@ -104,15 +104,15 @@ def test_latest_is_a_link_or_an_address(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_of_the_environment_only_what_is_allowed_is_recorded() -> None:
     secret = {"HF_TOKEN": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ACCESS_KEY_ID": "c", "HOME": "d", "USER": "e"}
-    provenance.recall({"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **secret})
+    environment.recall({"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **secret})
     try:
         found = provenance.engine(str(ROOT))
         assert found["environment"] == {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         assert {"commit", "modified", "lock", "cpu", "processor", "gpus", "kernels", "torch", "python"} <= set(found)
         assert json.loads(json.dumps(found)) == found, "a marker is JSON"
-        assert not [name for name in provenance.ALLOWED if any(bad in name for bad in ("KEY", "TOKEN", "SECRET"))]
+        assert not [name for name in environment.ALLOWED if any(bad in name for bad in ("KEY", "TOKEN", "SECRET"))]
     finally:
-        provenance.recall({})
+        environment.recall({})
 
 
 # ----------------------------------------------------------------------------------------- packs that mean nothing here

@@ -26,7 +26,7 @@ from flows.study import conduct, served
 from neuromod_core.kernel.errors import NeuromodError
 from neuromod_core.store import open_store
 from neuromod_core.store.commits import committed
-from tasks import steps
+from tasks import fresh, steps
 from tasks.lab import Run, library
 from tests.conftest import ROOT
 from tests.flows.blind import calibrated
@@ -74,6 +74,7 @@ def give_calibration(patch: pytest.MonkeyPatch) -> None:
     """Give the tiny model a calibration, and spare gate G2 the fresh process: both have tests of their own."""
     calibrated(patch)
     patch.setattr(steps, "fresh_hash", lambda _run: None)
+    patch.setattr(fresh, "begin", lambda *_words: None)
 
 
 def registered(folder: Path) -> Tiny:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise, permutations, product
 
 import numpy as np
@@ -69,6 +70,7 @@ def follows(premises: Sequence[Statement], conclusion: Statement, *, inhabited: 
     return True
 
 
+@cache
 def _forms() -> dict[tuple[int, bool], list[tuple[Statement, Statement, Statement]]]:
     """Return (level, valid) -> premises with the middle term 1, and a conclusion about 0 and 2, in every mood.
 
@@ -94,7 +96,7 @@ def _say(statement: Statement, terms: Sequence[str]) -> str:
 
 def _syllogism(level: int, number: int, stream: np.random.Generator) -> Draft:
     """Make a syllogism about made-up kinds, so that no belief helps; even numbers are valid."""
-    forms = FORMS[level, number % 2 == 0]
+    forms = _forms()[level, number % 2 == 0]
     first, second, conclusion = forms[int(stream.integers(len(forms)))]
     terms = [TERMS[index] for index in stream.permutation(len(TERMS))[:3]]
     asked = _say(conclusion, terms)
@@ -103,5 +105,4 @@ def _syllogism(level: int, number: int, stream: np.random.Generator) -> Draft:
     return Draft(prompt, ("Yes", "No"), number % 2)
 
 
-FORMS = _forms()
 TASKS.add("syllogism")(Generator(levels=2, make=_syllogism))
