@@ -22,7 +22,7 @@ from tasks.lab import Places, calibration, library
 
 ROOT = Path(__file__).resolve().parents[1]
 NONE = Pack("none", "no intervention", "control")
-MIXED = ("lsd", "caffeine", "morphine", "ketamine", "mdma", "cannabis_thc", "visionary_plus", "visionary_minus")
+MIXED = ("lsd", "caffeine", "morphine", "ketamine", "mdma", "cannabis_thc", "creative_plus", "creative_minus")
 WORDS = (
     "river",
     "mountain",

@@ -29,7 +29,7 @@ def subject_of(model: LoadedModel) -> Subject:
     """A stand-in calibration: fixed random vectors, a few heads and words: enough for laws about any vector."""
     generator = torch.Generator().manual_seed(7)
     vectors = {}
-    for name in ("visionary", "calm", "synesthesia"):
+    for name in ("visionary", "calm", "synesthesia", "creative"):
         drawn = torch.randn(5, model.width, generator=generator)
         unit = drawn / drawn.norm(dim=-1, keepdim=True)
         vectors[name] = Vector(name, 0, unit[0], stream_norm=4.0, valid=True, midpoint=0.0, shuffled=unit[1:])

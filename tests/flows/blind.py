@@ -55,7 +55,7 @@ class Blind:
 def calibrated(patch: pytest.MonkeyPatch) -> None:
     """Give the tiny model, whose weights are random, a calibration: finding one takes half a minute, and finds none."""
     factors = {"sham_vectors": {f"{draw:02d}": 0.5 for draw in range(24)}}
-    factors |= {"visionary_plus": {"": 0.8}, "visionary_minus": {"": 0.9}}
+    factors |= {"creative_plus": {"": 0.8}, "creative_minus": {"": 0.9}}
     control = Control("statement", "pdq_s", 2.0, 0.01, 8, True, "given")
     ready = Readiness("given", factors, {}, (control,))
     patch.setattr(steps, "ready", SimpleNamespace(fn=lambda _config, _places: ready))

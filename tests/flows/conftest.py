@@ -32,7 +32,7 @@ CONFIG = StudyConfig(
     title="A tiny study",
     question="Does everything hang together?",
     model=ModelSpec(name="tiny-llama", source="tiny", path="llama"),
-    arms=("placebo", "sham_vectors", "entropy_temperature", "visionary_plus", "visionary_minus", "none"),
+    arms=("placebo", "sham_vectors", "entropy_temperature", "creative_plus", "creative_minus", "none"),
     scales=("pdq_s", "sdq"),
     primary_scale="pdq_s",
     units=6,
@@ -49,10 +49,10 @@ READY = Readiness(
     calibration="none",
     factors={
         "sham_vectors": {f"{draw:02d}": 0.5 + draw / 48 for draw in range(24)},
-        "visionary_plus": {"": 0.8},
-        "visionary_minus": {"": 0.9},
+        "creative_plus": {"": 0.8},
+        "creative_minus": {"": 0.9},
     },
-    doses={"visionary_plus": 0.1, "visionary_minus": 0.2},
+    doses={"creative_plus": 0.1, "creative_minus": 0.2},
     controls=(Control("statement", "pdq_s", 2.0, 0.01, 8, True, "given"),),
 )
 

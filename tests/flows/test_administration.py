@@ -197,13 +197,13 @@ def test_leakage_is_the_share_of_a_shift_that_says_nothing(bias: float, meant: f
 
 def test_an_arm_raises_the_scale_it_moves_and_no_other(registration: Registration) -> None:
     plan = registration.plan
-    there = cross_verdicts(plan, synthetic(registration, {"visionary_plus": 3.0}))
+    there = cross_verdicts(plan, synthetic(registration, {"creative_plus": 3.0}))
     raised = {(item.arm, item.scale) for item in there if item.state == "supported"}
-    assert raised == {("visionary_plus", "pdq_s")}
+    assert raised == {("creative_plus", "pdq_s")}
     assert {item.family for item in there} == {CROSSED}
     assert {item.reading for item in there} == {"statement_expressed"}
     comparators = {item.arm: item.comparator for item in there}
-    assert comparators == {"visionary_plus": "entropy_temperature", "visionary_minus": "entropy_temperature"}
+    assert comparators == {"creative_plus": "entropy_temperature", "creative_minus": "entropy_temperature"}
     nothing = cross_verdicts(plan, synthetic(registration, {}))
     assert [item for item in nothing if item.state == "supported"] == []
 

@@ -15,14 +15,14 @@ from tasks.detecting import _table, told
 def test_cells_of_a_closed_study(closed: Archive) -> None:
     plan, scores = closed.plan(), _table(closed, "scores")
     found = cells_of(plan, scores, "statement_raw")
-    assert found.packs == ("visionary_minus", "visionary_plus")
-    assert set(found.arms) == {"sham_vectors", "entropy_temperature", "visionary_plus", "visionary_minus"}
+    assert found.packs == ("creative_minus", "creative_plus")
+    assert set(found.arms) == {"sham_vectors", "entropy_temperature", "creative_plus", "creative_minus"}
     assert set(found.units) == {unit.vignette for unit in plan.units}
     rows = scores[scores["reading"] == "statement_raw"].set_index(["unit_id", "arm", "member", "scale"])["value"]
     unit = next(one for one in plan.units if one.vignette == found.units[0])
-    member = plan.arms[[arm.name for arm in plan.arms].index("visionary_plus")].members[0]
-    expected = rows[unit.unit_id, "visionary_plus", member, "pdq_s"] - rows[unit.unit_id, "placebo", "", "pdq_s"]
-    place = list(zip(found.arms, found.units, strict=True)).index(("visionary_plus", unit.vignette))
+    member = plan.arms[[arm.name for arm in plan.arms].index("creative_plus")].members[0]
+    expected = rows[unit.unit_id, "creative_plus", member, "pdq_s"] - rows[unit.unit_id, "placebo", "", "pdq_s"]
+    place = list(zip(found.arms, found.units, strict=True)).index(("creative_plus", unit.vignette))
     assert found.features[place, plan.scales.index("pdq_s")] == pytest.approx(expected)
     with pytest.raises(DataError, match="no scores of reading 'guess'"):
         cells_of(plan, scores, "guess")

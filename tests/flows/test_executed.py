@@ -182,7 +182,7 @@ def test_the_flow_counts_every_unit_in_every_period(closed: Archive, registratio
     assert found.total("analysed") + found.total("excluded") == 36
     assert sorted(visit.arm for visit in found.visits if visit.period == 0) == sorted(CONFIG.arms)
     lost = outcome.scores.copy()
-    lost.loc[(lost["unit_id"] == "u000") & (lost["arm"] == "visionary_plus"), ["value", "reason"]] = [
+    lost.loc[(lost["unit_id"] == "u000") & (lost["arm"] == "creative_plus"), ["value", "reason"]] = [
         None,
         "unreadable",
     ]

@@ -261,7 +261,7 @@ def abusive(arm_codes: set[str]) -> Callable[[dict[str, list[dict[str, object]]]
 @pytest.fixture(scope="module")
 def stopped(library: Library, llama: LoadedModel) -> tuple[Registration, Archive, set[str]]:
     registration, bench = prepared(Panel(requests=2, stop=STOP), library, llama)
-    bad = {item.cell_code for item in registration.allocation if item.arm in ("visionary_minus", "placebo")}
+    bad = {item.cell_code for item in registration.allocation if item.arm in ("creative_minus", "placebo")}
     return registration, conducted(registration, bench, library, llama, told=abusive(bad)), bad
 
 
@@ -273,9 +273,9 @@ def test_an_arm_beyond_the_bound_is_stopped_at_the_next_look_and_the_baseline_ne
     shard_of = {cell.cell_code: cell.shard for cell in registration.plan.cells}
     rows = archive.rows(registration, "responses")
     held = rows[rows["reason"].fillna("").str.startswith(STOPPED)]
-    assert {arm_of[code] for code in held["cell_code"]} == {"visionary_minus"}
+    assert {arm_of[code] for code in held["cell_code"]} == {"creative_minus"}
     assert {shard_of[code] for code in held["cell_code"]} == {1, 2}
-    cells = {code for code, arm in arm_of.items() if arm == "visionary_minus" and shard_of[code] > 0}
+    cells = {code for code, arm in arm_of.items() if arm == "creative_minus" and shard_of[code] > 0}
     assert set(held["cell_code"]) == cells
     assert not cells & set(archive.rows(registration, "generations")["cell_code"])
     panel = archive.rows(registration, "panel")
@@ -289,17 +289,17 @@ def test_a_stopped_study_closes_verifies_and_says_so(stopped: tuple[Registration
     outcome = judge(archive, registration)
     states = {gate.code: gate.state for gate in outcome.gates}
     assert states["G4"] == "passed"
-    wanted = (outcome.scores["arm"] == "visionary_minus") & (outcome.scores["reading"] == "statement_raw")
+    wanted = (outcome.scores["arm"] == "creative_minus") & (outcome.scores["reading"] == "statement_raw")
     gone = outcome.scores[wanted & outcome.scores["value"].isna()]
     assert len(gone) > 0
     assert gone["reason"].str.startswith(f"{STOPPED} at look 1: abusive language").all()
-    own = [item for item in outcome.verdicts if item.arm == "visionary_minus" and item.family == "F1"]
+    own = [item for item in outcome.verdicts if item.arm == "creative_minus" and item.family == "F1"]
     assert {item.state for item in own} == {"not measurable"}
     data = build(archive)
     looks = halts(data)
     assert looks is not None
-    assert [row[1].text for row in looks.rows if row[-1].text == "stopped"] == ["visionary_minus"]
-    assert "Stopped for safety while the study ran: visionary_minus." in sentences(data)
+    assert [row[1].text for row in looks.rows if row[-1].text == "stopped"] == ["creative_minus"]
+    assert "Stopped for safety while the study ran: creative_minus." in sentences(data)
 
 
 def test_what_is_written_of_a_stop_names_no_arm(stopped: tuple[Registration, Archive, set[str]]) -> None:

@@ -123,16 +123,16 @@ def test_a_level_of_no_pack_and_a_level_out_of_range(texts: Library) -> None:
 
 def test_every_dose_is_an_arm_of_its_own_and_a_whole_pack(texts: Library, llama: LoadedModel) -> None:
     chosen = settings(["study=doses", "model=tiny-llama"]).config()
-    factors = {name: {"": 0.5} for name in chosen.arms if name.startswith("visionary")}
+    factors = {name: {"": 0.5} for name in chosen.arms if name.startswith("creative")}
     factors["sham_vectors"] = READY.factors["sham_vectors"]
     ready = dataclasses.replace(READY, factors=factors)
     arms = {arm.name: arm for arm in arms_of(chosen, texts, ready)}
-    levels = {name: parse_pack(arms[name].pack, name).kl for name in arms if name.startswith("visionary_plus")}
+    levels = {name: parse_pack(arms[name].pack, name).kl for name in arms if name.startswith("creative_plus")}
     assert levels == {
-        "visionary_plus@0.25": 0.25,
-        "visionary_plus@0.5": 0.5,
-        "visionary_plus": 1.0,
-        "visionary_plus@2": 2.0,
+        "creative_plus@0.25": 0.25,
+        "creative_plus@0.5": 0.5,
+        "creative_plus": 1.0,
+        "creative_plus@2": 2.0,
     }
     assert len({arm.fingerprint for arm in arms.values()}) == len(arms)
     frozen = register(chosen, texts, llama, ready, secrets.token_bytes)

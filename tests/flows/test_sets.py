@@ -22,7 +22,7 @@ from neuromod_core.trial.roles import Allocator
 from tests.flows.conftest import CONFIG, READY
 
 ARMS = (
-    *("placebo", "sham_vectors", "entropy_temperature", "visionary_plus", "visionary_minus", "lsd", "caffeine"),
+    *("placebo", "sham_vectors", "entropy_temperature", "creative_plus", "creative_minus", "lsd", "caffeine"),
     *("morphine", "ketamine", "mdma", "cannabis_thc", "persona", "none"),
 )
 SHARED = {"placebo", "sham_vectors", "entropy_temperature"}

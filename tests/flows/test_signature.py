@@ -11,8 +11,8 @@ from tasks.signatures import matched, pooled
 from tests.conftest import ROOT
 
 TEXT = """
-- {arm: visionary_plus, scale: pdq_s, sign: 1, finding: rises, source: nobody 2000}
-- {arm: visionary_plus, over: visionary_minus, scale: pdq_s, sign: 1, finding: above, source: nobody 2000}
+- {arm: creative_plus, scale: pdq_s, sign: 1, finding: rises, source: nobody 2000}
+- {arm: creative_plus, over: creative_minus, scale: pdq_s, sign: 1, finding: above, source: nobody 2000}
 """
 
 
@@ -21,16 +21,16 @@ def test_a_closed_study_answers_to_signed_predictions(closed: Archive, tmp_path:
     file.write_text(TEXT, "utf-8")
     rows = matched(closed, str(file), str(ROOT))
     assert [row["prediction"] for row in rows] == [
-        "visionary_plus above the baseline on pdq_s",
-        "visionary_plus above visionary_minus on pdq_s",
+        "creative_plus above the baseline on pdq_s",
+        "creative_plus above creative_minus on pdq_s",
         "all",
     ]
     scores = judge(closed, closed.registration()).scores
     raw = scores[(scores["reading"] == "statement_raw") & (scores["scale"] == "pdq_s")]
     means = raw.groupby("arm")["value"].mean()
     baseline = closed.registration().plan.baseline
-    assert (rows[0]["came true"] == "yes") == (means["visionary_plus"] > means[baseline])
-    assert (rows[1]["came true"] == "yes") == (means["visionary_plus"] > means["visionary_minus"])
+    assert (rows[0]["came true"] == "yes") == (means["creative_plus"] > means[baseline])
+    assert (rows[1]["came true"] == "yes") == (means["creative_plus"] > means["creative_minus"])
 
 
 def test_one_model_has_no_mean_over_models_and_its_own_rows(closed: Archive) -> None:

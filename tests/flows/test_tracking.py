@@ -49,7 +49,7 @@ def test_a_closed_study_has_a_child_per_arm_with_numbers_under_names_for_people(
     assert {arm.name for arm in record.arms} == set(CONFIG.arms)
     for one in (record, *record.arms):
         assert all(NAME.fullmatch(name) for name in (*one.metrics, *one.params)), one.metrics
-    plus = next(arm for arm in record.arms if arm.name == "visionary_plus")
+    plus = next(arm for arm in record.arms if arm.name == "creative_plus")
     assert {"shift/pdq_s vs placebo", "specificity/pdq_s vs sham_vectors", "score/pdq_s statement_raw"} <= set(
         plus.metrics
     )

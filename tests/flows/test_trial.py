@@ -237,12 +237,12 @@ def test_dummy_labels_are_another_allocation_of_the_same_shape(registration: Reg
 
 
 def synthetic(registration: Registration, shift: dict[str, float], noise: float = 0.3) -> pd.DataFrame:
-    """Scores in which an arm moves pdq_s by what `shift` says, and nothing else."""
+    """Scores in which an arm moves pdq_s by what `shift` says, and nothing else. Noise does not know the allocation."""
     from neuromod_core.kernel.rng import rng
 
     draw, rows = rng(1, "synthetic"), []
     unit_of = {cell.cell_code: cell.unit_id for cell in registration.plan.cells}
-    for item in registration.allocation:
+    for item in sorted(registration.allocation, key=lambda one: (unit_of[one.cell_code], one.arm, one.member)):
         for scale in registration.plan.scales:
             for reading in ("statement_raw", "statement_expressed"):
                 moved = shift.get(item.arm, 0.0) if scale == "pdq_s" else 0.0
@@ -261,16 +261,16 @@ def neutral_like(registration: Registration) -> pd.DataFrame:
 def test_the_analysis_sees_a_planted_effect_and_not_its_absence(registration: Registration) -> None:
     plan = registration.plan
     there = analyse(
-        plan, synthetic(registration, {"visionary_plus": 3.0, "visionary_minus": -3.0}), neutral_like(registration)
+        plan, synthetic(registration, {"creative_plus": 3.0, "creative_minus": -3.0}), neutral_like(registration)
     )
     absent = analyse(plan, synthetic(registration, {}), neutral_like(registration))
     decided = {item.arm: item.state for item in there if item.family == "F1 decisions"}
-    assert decided == {"visionary_plus": "supported", "visionary_minus": "supported"}
+    assert decided == {"creative_plus": "supported", "creative_minus": "supported"}
     assert {item.state for item in absent if item.family == "F1 decisions"} == {"not supported"}
 
 
 def test_an_effect_in_the_wrong_direction_is_no_success(registration: Registration) -> None:
-    scores = synthetic(registration, {"visionary_plus": -3.0, "visionary_minus": 3.0})
+    scores = synthetic(registration, {"creative_plus": -3.0, "creative_minus": 3.0})
     verdicts = analyse(registration.plan, scores, neutral_like(registration))
     assert {item.state for item in verdicts if item.family == "F1 decisions"} == {"not supported"}
 
@@ -285,9 +285,9 @@ def test_a_contrast_that_is_zero_by_construction_is_not_informative(
 
 def test_the_assay_gate_needs_effect_reversal_and_more_than_shams(registration: Registration) -> None:
     gate = lambda shift: assay_gate(registration.plan, synthetic(registration, shift)).state  # noqa: E731
-    assert gate({"visionary_plus": 3.0, "visionary_minus": -3.0}) == "passed"
-    assert gate({"visionary_plus": 3.0, "visionary_minus": 3.0}) == "failed"
-    assert gate({"visionary_plus": 3.0, "visionary_minus": -3.0, "sham_vectors": 3.5}) == "failed"
+    assert gate({"creative_plus": 3.0, "creative_minus": -3.0}) == "passed"
+    assert gate({"creative_plus": 3.0, "creative_minus": 3.0}) == "failed"
+    assert gate({"creative_plus": 3.0, "creative_minus": -3.0, "sham_vectors": 3.5}) == "failed"
     assert gate({}) == "failed"
 
 
@@ -330,7 +330,7 @@ def test_a_full_store_leaves_no_half_written_shard(
     [
         ({"units": 7}, DesignError, "6 arms need a multiple of 6"),
         ({"units": 132}, OutOfRange, "130 distinct vignettes"),
-        ({"arms": ("visionary_plus", "placebo")}, ConfigError, "the first arm is the baseline"),
+        ({"arms": ("creative_plus", "placebo")}, ConfigError, "the first arm is the baseline"),
         ({"arms": ("none", "nope")}, NeuromodError, "No pack is called 'nope'"),
         ({"scales": ("pdq_s",)}, ConfigError, "needs a scale and a foil"),
         ({"arms": ("none", "caffeine"), "scales": ("pdq_s", "ddq")}, ConfigError, "targets 'sdq'"),

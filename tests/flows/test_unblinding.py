@@ -81,7 +81,7 @@ def test_unblinding_needs_the_registration_file(folder: str, blind: Blind, capsy
     )
     assert "is not unblinded yet" in refused(["verify", folder], capsys)
     assert cli.main(["unblind", folder, "--registration", str(blind.file)]) == 0
-    assert "visionary_plus" in capsys.readouterr().out
+    assert "creative_plus" in capsys.readouterr().out
     assert cli.main(["unblind", folder]) == 0  # opened: the file is no longer needed
 
 

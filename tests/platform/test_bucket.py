@@ -68,7 +68,7 @@ def test_every_command_takes_the_address(
     assert (about["done"], about["root"]) == (SHARDS, alone)
     plan = json.loads(told(capsys, "plan", f"registration={tiny.file}", f"storage.root={ROOT}", "--json"))
     assert {"what": "shards done", "value": SHARDS} in plan
-    assert "visionary_plus" in told(capsys, "unblind", ran)
+    assert "creative_plus" in told(capsys, "unblind", ran)
     assert "0 unreferenced files" in told(capsys, "gc", ran)
     assert alone in told(capsys, "compact", ran)
     assert told(capsys, "report", ran, "--to", str(tmp_path)).split() == [

@@ -71,7 +71,7 @@ def test_text_that_is_no_pack_is_refused(text: str) -> None:
 
 def test_every_shipped_pack_loads_and_bears_its_name() -> None:
     packs = load_packs(ROOT / "packs")
-    needed = {"none", "placebo", "sham_vectors", "entropy_temperature", "persona", "visionary_plus", "visionary_minus"}
+    needed = {"none", "placebo", "sham_vectors", "entropy_temperature", "persona", "creative_plus", "creative_minus"}
     assert needed | {"lsd", "caffeine", "morphine", "ketamine", "mdma", "cannabis_thc"} <= set(packs)
     roles = {name: pack.role for name, pack in packs.items()}
     assert (roles["none"], roles["placebo"], roles["sham_vectors"], roles["entropy_temperature"]) == (
@@ -80,7 +80,7 @@ def test_every_shipped_pack_loads_and_bears_its_name() -> None:
         "P1",
         "P2",
     )
-    assert (roles["persona"], roles["visionary_minus"], roles["lsd"]) == ("persona", "assay", "pack")
+    assert (roles["persona"], roles["creative_minus"], roles["lsd"]) == ("persona", "assay", "pack")
     assert packs["sham_vectors"].members >= 20
 
 
@@ -136,7 +136,7 @@ def test_a_missing_or_failed_vector_is_an_error_that_names_it(llama) -> None:
     effect = EFFECTS["steering"](steering_type="nowhere")
     pack = Pack(name="p", description="d", kind="t", effects=(Dosed("steering", effect, 0.1),))
     with pytest.raises(
-        MissingVector, match=r"vector 'nowhere'; calibrated on tiny-llama: calm, synesthesia, visionary"
+        MissingVector, match=r"vector 'nowhere'; calibrated on tiny-llama: calm, creative, synesthesia, visionary"
     ):
         pack.check(subject)
     failed = dataclasses.replace(subject.vectors["calm"], valid=False)
