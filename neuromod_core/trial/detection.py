@@ -99,6 +99,11 @@ class Intensity:
     doses: tuple[float, ...]
     cells: int
 
+    @property
+    def works(self) -> bool:
+        """Whether the dose is told better than by chance, at .05."""
+        return self.pvalue < 0.05 and self.rho > 0.0
+
 
 def cells_of(plan: Plan, scores: pd.DataFrame, reading: str) -> Cells:
     """Return the cells of a closed study as features.
@@ -114,8 +119,7 @@ def cells_of(plan: Plan, scores: pd.DataFrame, reading: str) -> Cells:
         raise DataError(f"{plan.study}: no scores of reading {reading!r}; there are {known}.")
     roles = {arm.name: arm.role for arm in plan.arms}
     vignette = {unit.unit_id: unit.vignette for unit in plan.units}
-    wide = rows.pivot_table(index=["unit_id", "arm", "member"], columns="scale", values="value", dropna=False)
-    wide = wide[list(plan.scales)]
+    wide = rows.set_index(["unit_id", "arm", "member", "scale"])["value"].unstack("scale")[list(plan.scales)]
     base = wide.xs(plan.baseline, level="arm").groupby(level="unit_id").mean()
     kept = [key for key in wide.index if key[1] != plan.baseline and roles[str(key[1])] in (*ACTIVE, *CONTROL)]
     table = wide.loc[kept].to_numpy(dtype=np.float64) - base.loc[[key[0] for key in kept]].to_numpy(dtype=np.float64)

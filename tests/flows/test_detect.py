@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from neuromod_core.kernel.errors import DataError
+from neuromod_core.stats import Named
 from neuromod_core.trial.archive import Archive
-from neuromod_core.trial.detection import cells_of, presence
+from neuromod_core.trial.detection import Presence, cells_of, presence
 from neuromod_core.trial.legacy import by_arm
 from neuromod_core.trial.library import Library
+from tasks import detecting
 from tasks.detecting import _table, told
 
 
@@ -18,6 +22,8 @@ def test_cells_of_a_closed_study(closed: Archive) -> None:
     assert found.packs == ("creative_minus", "creative_plus")
     assert set(found.arms) == {"sham_vectors", "entropy_temperature", "creative_plus", "creative_minus"}
     assert set(found.units) == {unit.vignette for unit in plan.units}
+    cells = scores[scores["arm"].isin(set(found.arms))].drop_duplicates(["unit_id", "arm", "member"])
+    assert (len(found.arms), found.left_out) == (len(cells), 0), "no more cells than there are"
     rows = scores[scores["reading"] == "statement_raw"].set_index(["unit_id", "arm", "member", "scale"])["value"]
     unit = next(one for one in plan.units if one.vignette == found.units[0])
     member = plan.arms[[arm.name for arm in plan.arms].index("creative_plus")].members[0]
@@ -36,6 +42,19 @@ def test_a_study_of_two_packs_gets_a_reason_and_no_model(closed: Archive) -> Non
         "No model of presence is offered: 2 dosed",
         "No model of intensity is offered: 2 dose",
     ]
+
+
+def test_a_model_that_does_no_better_than_chance_is_not_offered(
+    closed: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = cells_of(closed.plan(), _table(closed, "scores"), "statement_raw")
+    area = Named(symbol="AUC", estimate=0.46, ci=None, label="U", statistic=1.0, pvalue=0.8, n=288, method="ranks")
+    model = Presence(area, 0.8, 0.33, 0.24, -1.0, 0.4, (), {"lsd": 0.46}, 3, 24, 288, 0)
+    for one, offered in ((model, False), (replace(model, area=replace(area, estimate=0.7), pvalue=0.01), True)):
+        monkeypatch.setattr(detecting, "presence", lambda _cells, one=one: one)
+        said = str(told(found, None)[0]["result"])
+        assert said.startswith("AUC") == offered
+        assert said.startswith("No model of presence is offered: it does no better than chance.") != offered
 
 
 def test_the_weights_of_earlier_work_say_something_of_every_arm_or_why_not(closed: Archive, library: Library) -> None:
