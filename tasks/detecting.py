@@ -55,8 +55,8 @@ def _presence(found: Cells, picture: Path | None) -> Line:
         f"{model.units} units, {model.cells} cells ({model.left_out} without a score)"
     )
     packs = ", ".join(f"{pack} {area:.2f}" for pack, area in model.by_pack.items())
-    found = "" if model.works else "No model of presence is offered: it does no better than chance. "
-    return {"model": "presence", "result": f"{found}{text}; by pack {packs}"}
+    verdict = "" if model.works else "No model of presence is offered: it does no better than chance. "
+    return {"model": "presence", "result": f"{verdict}{text}; by pack {packs}"}
 
 
 def _intensity(found: Cells) -> Line:
@@ -66,8 +66,8 @@ def _intensity(found: Cells) -> Line:
         return {"model": "intensity", "result": str(error)}
     doses = ", ".join(f"{dose:g}" for dose in model.doses)
     text = f"rho {model.rho:.2f} of told and given dose on packs held out, p = {model.pvalue:.3f}; doses {doses}"
-    found = "" if model.works else "No model of intensity is offered: it does no better than chance. "
-    return {"model": "intensity", "result": f"{found}{text}; {model.cells} cells"}
+    verdict = "" if model.works else "No model of intensity is offered: it does no better than chance. "
+    return {"model": "intensity", "result": f"{verdict}{text}; {model.cells} cells"}
 
 
 def old(at: str, places: Places) -> list[Line]:
