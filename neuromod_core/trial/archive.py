@@ -61,13 +61,23 @@ class Archive:
         return self.registration().plan
 
     def public(self) -> PublicPlan:
-        """Return the public plan; raise IntegrityError when its bytes are not the ones registered."""
+        """Return the public plan.
+
+        Raises:
+            IntegrityError: its bytes are not the ones registered, or another version of the code wrote them.
+        """
         text = self.store.get(PLAN)
         if digest(text) != (registered := self.entry("registered")["plan"]):
             raise IntegrityError(
                 f"{PLAN} is not the registered plan: {registered} was registered, it gives {digest(text)}."
             )
-        return parse_plan(text, PLAN)
+        plan = parse_plan(text, PLAN)
+        if canonical(as_json(plan)) != text:
+            raise IntegrityError(
+                f"{PLAN} was written by another version of the code, commit {plan.code}; this one would read it "
+                f"otherwise. Look at the study with that version. (store {self.store})"
+            )
+        return plan
 
     def registration(self) -> Registration:
         """Return plan and opened part of an unblinded study.
