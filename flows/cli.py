@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
     run = verb("run", "register a study and run it, or resume it: neuromod run study=smoke [GROUP=CHOICE] [KEY=VALUE]")
     run.add_argument("-m", "--multirun", action="store_true", help="sweep over comma-separated values")
     plan = verb("plan", "say what a study would cost and could find, and what of it is done")
-    plan.add_argument("--measure", action="store_true", help="time real cells for about 20 seconds: hours and bytes")
+    plan.add_argument("--measure", action="store_true", help="time real cells for about 40 seconds: hours and bytes")
     plan.add_argument("--json", action="store_true", help="print JSON")
     verb("register", "freeze a study into a file: neuromod register study=smoke out=FILE")
     _add_trust(verbs, verb)

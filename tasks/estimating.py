@@ -3,10 +3,10 @@
     T(shard) = sum over units ( statements + texts + panel + answers by option + samples + telemetry ) + stories
 
 Statements and answers by option grow with the number of items: all cells of one unit are asked two thin forms of the
-scales, and  T(items) = a + b items  goes through both times. Stories grow with their tokens: all rows of a shard write
-two short ones. What is left is timed once, for one unit that receives it; the panel, whose first units are asked more,
-for the first and the last. So every batch holds the arms it will hold.
-Loading, gates and statistics are not in it.
+scales (or the whole ones, where these are not longer than both), and  T(items) = a + b items  goes through both times.
+Stories grow with their tokens: all rows of a shard write two short ones. What is left is timed once, for one unit that
+receives it; the panel, whose first units are asked more, for the first and the last. So every batch holds the arms it
+will hold. Loading, gates and statistics are not in it.
 """
 
 from __future__ import annotations
@@ -166,22 +166,30 @@ Timer = Callable[[Callable[[], Rows]], Cost]
 
 def _statements(sitting: Sitting, timer: Timer) -> Cost:
     seats = [seat for seat in sitting.unit(lambda _: True) if seat.cell.battery != "options"]
-    return _by_items(sitting, timer, lambda room: {"responses": statement_lines(room, seats)})
+    return _by_items(sitting, timer, lambda room: {"responses": statement_lines(room, seats)}, _items)
 
 
 def _options(sitting: Sitting, timer: Timer) -> Cost:
     seats = [seat for seat in sitting.unit(_has_options) if _has_options(seat)]
-    return _by_items(sitting, timer, lambda room: {"responses": option_lines(room, seats)}) if seats else NOTHING
+    if not seats:
+        return NOTHING
+
+    def asked(room: Room) -> int:
+        return len(room.prompter.questions(room.scales, seats[0].unit))
+
+    return _by_items(sitting, timer, lambda room: {"responses": option_lines(room, seats)}, asked)
 
 
 def _has_options(seat: Seat) -> bool:
     return seat.cell.battery == "options" or (seat.cell.battery == "full" and seat.unit.options)
 
 
-def _by_items(sitting: Sitting, timer: Timer, administer: Callable[[Room], Rows]) -> Cost:
+def _by_items(sitting: Sitting, timer: Timer, administer: Callable[[Room], Rows], size: Callable[[Room], int]) -> Cost:
     thin = [sitting.thin(items) for items, _ in THIN]
+    if size(sitting.room) <= sum(map(size, thin)):
+        return timer(lambda: administer(sitting.room))
     small, large = (timer(lambda room=room: administer(room)) for room in thin)  # type: ignore[misc]
-    return stretched(small, _items(thin[0]), large, _items(thin[1]), _items(sitting.room))
+    return stretched(small, size(thin[0]), large, size(thin[1]), size(sitting.room))
 
 
 def _sampled(sitting: Sitting, timer: Timer) -> Cost:
