@@ -74,7 +74,6 @@ def give_calibration(patch: pytest.MonkeyPatch) -> None:
     """Give the tiny model a calibration, and spare gate G2 the fresh process: both have tests of their own."""
     calibrated(patch)
     patch.setattr(steps, "fresh_hash", lambda _run: None)
-    patch.setattr(fresh, "begin", lambda *_words: None)
 
 
 def registered(folder: Path) -> Tiny:
@@ -109,6 +108,7 @@ def commanded(tiny: Tiny, storage: str) -> str:
     """Run a study by the command line; return its exit code and its last words."""
     with pytest.MonkeyPatch.context() as patch, redirect_stderr(io.StringIO()) as said:
         give_calibration(patch)
+        patch.setattr(fresh, "begin", lambda *_words: None)
         patch.setenv("NEUROMOD_CACHE", str(tiny.cache))
         code = cli.main(["run", f"registration={tiny.file}", f"storage.root={storage}", "tracking=none"])
     return f"{code} {said.getvalue().strip().splitlines()[-1]}"
