@@ -9,6 +9,7 @@ import itertools
 import json
 import pickle
 import re
+import secrets
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,13 +22,16 @@ from neuromod_core.design import commit, crossover
 from neuromod_core.kernel.errors import IntegrityError
 from neuromod_core.kernel.rng import rng
 from neuromod_core.kernel.types import canonical, digest
+from neuromod_core.models import LoadedModel
 from neuromod_core.packs import Pack
 from neuromod_core.store.tables import decode
-from neuromod_core.trial.library import load_library
+from neuromod_core.trial.library import Library, load_library
 from neuromod_core.trial.plan import Arm, Assignment, PublicPlan, Registration, parse_registration
+from neuromod_core.trial.register import register
 from neuromod_core.trial.roles import Allocator, Analyst, CodedPlan, Runner, Scorer
 from tests.conftest import ROOT
 from tests.flows.blind import RUN, Blind, calibrated
+from tests.flows.conftest import CONFIG, READY
 
 ORDINARY = {"placebo", "none"}  # names that are words of the field; a pack of that name is looked for in quotes
 
@@ -152,8 +156,9 @@ def test_handles_need_the_key(blind: Blind) -> None:
     assert not set(other.public.handles) & set(made)
 
 
-def test_the_public_seed_does_not_give_the_order(blind: Blind) -> None:
-    registration = blind.registration
+def test_the_public_seed_does_not_give_the_order(library: Library, llama: LoadedModel) -> None:
+    """With so many units that no two orders are the same by chance."""
+    registration = register(dataclasses.replace(CONFIG, units=48), library, llama, READY, secrets.token_bytes)
     plan, arm_of = registration.plan, {item.cell_code: item.arm for item in registration.allocation}
     cells = sorted(
         (cell for cell in plan.cells if cell.battery == "full"), key=lambda cell: (cell.unit_id, cell.period)
